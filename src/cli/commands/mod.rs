@@ -1,0 +1,98 @@
+//! The verbs: arguments, translation, one call into `ops`, and what is shown of the answer.
+
+use clap::{Args, FromArgMatches};
+
+use super::args::Entry;
+use super::exit::Exit;
+use super::settings::Settings;
+
+mod attach;
+mod completion;
+mod config;
+mod create;
+mod down;
+mod events;
+mod exec;
+mod image;
+mod images;
+mod kill;
+mod logs;
+mod ls;
+mod pause;
+mod plan;
+mod port;
+mod ps;
+mod pull;
+mod restart;
+mod rm;
+mod run;
+mod scale;
+mod start;
+mod stop;
+mod translate;
+mod up;
+mod version;
+mod volume;
+mod volumes;
+mod wait;
+
+/// A verb's arguments, which know how to carry themselves out.
+pub(crate) trait Verb: Args + FromArgMatches {
+    /// Does it. What it answers is the exit code; errors are printed by the caller.
+    fn run(self, settings: Settings) -> anyhow::Result<Exit>;
+}
+
+/// All verbs, in the order of the help.
+pub(crate) const ALL: &[Entry] = &[
+    Entry::of::<attach::Args>("attach", "Connect to the main process of a service"),
+    Entry::of::<completion::Args>("completion", "Print the completion script of a shell").dry_run(),
+    Entry::of::<config::Args>("config", "Print the compose files as they are understood")
+        .aliases(&["convert"])
+        .dry_run(),
+    Entry::of::<create::Args>("create", "Create containers without starting them").dry_run(),
+    Entry::of::<down::Args>("down", "Stop and remove containers and networks"),
+    Entry::of::<events::Args>("events", "Follow what happens to the containers").dry_run(),
+    Entry::of::<exec::Args>("exec", "Run a command in a running container"),
+    Entry::of::<image::Args>("image", "Manage the images of the built-in runtime"),
+    Entry::of::<images::Args>("images", "List the images that the containers use").dry_run(),
+    Entry::of::<kill::Args>("kill", "Send a signal to containers, SIGKILL unless told otherwise"),
+    Entry::of::<logs::Args>("logs", "Show the output of containers").dry_run(),
+    Entry::of::<ls::Args>("ls", "List projects").dry_run(),
+    Entry::of::<pause::Pause>("pause", "Freeze all processes of services"),
+    Entry::of::<plan::Plan>("plan", "Show what `up` would do, and why").dry_run(),
+    Entry::of::<port::Args>("port", "Show where a port of a service is published").dry_run(),
+    Entry::of::<ps::Args>("ps", "List containers").dry_run(),
+    Entry::of::<pull::Args>("pull", "Fetch the images of services"),
+    Entry::of::<restart::Args>("restart", "Restart containers as they are"),
+    Entry::of::<rm::Args>("rm", "Remove stopped containers"),
+    Entry::of::<run::Args>("run", "Run a command in a new container of a service"),
+    Entry::of::<scale::Args>("scale", "Set how many containers services have"),
+    Entry::of::<start::Args>("start", "Start existing containers"),
+    Entry::of::<stop::Args>("stop", "Stop containers without removing them"),
+    Entry::of::<pause::Unpause>("unpause", "Let frozen services go on"),
+    Entry::of::<up::Args>("up", "Create and start containers, and follow their output").dry_run(),
+    Entry::of::<version::Args>("version", "Show the version of hoist").dry_run(),
+    Entry::of::<volume::Args>("volume", "Manage the volumes of the built-in runtime"),
+    Entry::of::<volumes::Args>("volumes", "List the volumes of the project").dry_run(),
+    Entry::of::<wait::Args>("wait", "Wait until services have stopped"),
+];
+
+/// The verb of that name.
+pub(crate) fn find(name: &str) -> Option<&'static Entry> {
+    ALL.iter().find(|entry| entry.name == name)
+}
+
+/// Verbs that Docker Compose has and hoist cannot carry out yet, with the reason and the way round.
+pub(crate) const NOT_YET: &[(&str, &str)] = &[
+    ("alpha", "the experimental verbs are not part of hoist"),
+    ("bridge", "the transformers are images of Docker Inc. that need its engine"),
+    ("build", "hoist cannot build images yet; build elsewhere and `hoist image load` the archive"),
+    ("commit", "hoist cannot make an image from a container yet"),
+    ("cp", "hoist cannot copy files yet; use `hoist exec -T SERVICE tar c …`"),
+    ("export", "hoist cannot export a file system yet; use `hoist exec -T SERVICE tar c …`"),
+    ("publish", "hoist cannot publish a compose application yet"),
+    ("push", "hoist cannot push images yet"),
+    ("stats", "hoist does not show resource usage yet"),
+    ("top", "hoist does not list processes yet; use `hoist exec SERVICE ps`"),
+    ("watch", "hoist does not watch files yet"),
+];

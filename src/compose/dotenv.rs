@@ -1,0 +1,378 @@
+//! Files of variables: `.env`, `--env-file`, `env_file`, `label_file`.
+//!
+//! Source of the grammar: `reference/model.md` §5, checked against the peer.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use indexmap::IndexMap;
+
+use super::template::{self, Lookup, TemplateErrorKind};
+
+/// A mistake in a file of variables.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {kind}")]
+pub struct DotenvError {
+    /// What is wrong.
+    pub kind: DotenvErrorKind,
+    /// Line, counted from 1.
+    pub line: usize,
+    /// Byte range in the file.
+    pub span: Range<usize>,
+}
+
+/// What is wrong with a file of variables.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DotenvErrorKind {
+    /// A blank in the middle of a name.
+    #[error("key cannot contain a space")]
+    Blank,
+    /// A character that no name has.
+    #[error("unexpected character `{0}` in variable name")]
+    Character(char),
+    /// A quoted value without its end.
+    #[error("unterminated quoted value: `{0}` is not closed")]
+    Quote(char),
+    /// A value that cannot be interpolated.
+    #[error(transparent)]
+    Template(#[from] TemplateErrorKind),
+}
+
+/// What a file defines.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Variables {
+    /// In the order of their first definition; the last value wins.
+    pub values: IndexMap<String, String>,
+    /// Byte range of the assignment that won, by name.
+    pub places: IndexMap<String, Range<usize>>,
+    /// Variables that values use and that are not set, with their places.
+    pub unset: Vec<(String, Range<usize>)>,
+}
+
+impl Variables {
+    fn set(&mut self, key: &str, value: String, span: Range<usize>) {
+        self.values.insert(key.to_owned(), value);
+        self.places.insert(key.to_owned(), span);
+    }
+}
+
+/// Reads the usual format. `outer` is asked first for variables in values, then what the file has defined so far.
+///
+/// A name without a value takes the one of `outer`, and is left out when it has none.
+///
+/// # Errors
+/// [`DotenvError`] at the first mistake.
+pub fn parse(text: &str, outer: Lookup<'_>) -> Result<Variables, DotenvError> {
+    let mut out = Variables::default();
+    let start = if text.starts_with('\u{feff}') { 3 } else { 0 };
+    let mut reader = Reader { text, at: start };
+    while reader.skip_blank_and_comments() {
+        reader.statement(outer, &mut out)?;
+    }
+    Ok(out)
+}
+
+/// Reads `format: raw`: each line is `K=V`, nothing is interpolated.
+///
+/// An outer pair of equal quotes around a value is taken off; a name alone is
+/// inherited as in [`parse`].
+pub fn parse_raw(text: &str, outer: Lookup<'_>) -> Variables {
+    let mut out = Variables::default();
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        let span = at..at + line.trim_end_matches(['\r', '\n']).len();
+        at += line.len();
+        let line = line.trim_end_matches(['\r', '\n']);
+        let trimmed = line.trim_start_matches('\u{feff}');
+        if trimmed.trim().is_empty() || trimmed.trim_start().starts_with('#') {
+            continue;
+        }
+        if let Some((key, value)) = trimmed.split_once('=') {
+            let quoted = ['"', '\'']
+                .into_iter()
+                .find_map(|quote| value.strip_prefix(quote).and_then(|value| value.strip_suffix(quote)));
+            out.set(key.trim(), quoted.unwrap_or(value).to_owned(), span);
+        } else if let Some(value) = outer(trimmed.trim()) {
+            out.set(trimmed.trim(), value, span);
+        }
+    }
+    out
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn rest(&self) -> &'a str {
+        &self.text[self.at..]
+    }
+
+    fn error(&self, kind: DotenvErrorKind, span: Range<usize>) -> DotenvError {
+        let line = 1 + memchr::memchr_iter(b'\n', &self.text.as_bytes()[..span.start]).count();
+        DotenvError { kind, line, span }
+    }
+
+    /// False at the end of the file.
+    fn skip_blank_and_comments(&mut self) -> bool {
+        loop {
+            let rest = self.rest();
+            let blank = rest.len() - rest.trim_start().len();
+            self.at += blank;
+            if !self.rest().starts_with('#') {
+                return !self.rest().is_empty();
+            }
+            self.skip_line();
+        }
+    }
+
+    fn skip_line(&mut self) {
+        let rest = self.rest();
+        self.at += memchr::memchr(b'\n', rest.as_bytes()).map_or(rest.len(), |n| n + 1);
+    }
+
+    /// From here to the end of the line, without `\r`.
+    fn line(&self) -> &'a str {
+        let rest = self.rest();
+        let end = memchr::memchr(b'\n', rest.as_bytes()).unwrap_or(rest.len());
+        rest[..end].trim_end_matches('\r')
+    }
+
+    fn statement(&mut self, outer: Lookup<'_>, out: &mut Variables) -> Result<(), DotenvError> {
+        let begin = self.at;
+        if let Some(after) = self.rest().strip_prefix("export")
+            && after.starts_with([' ', '\t'])
+        {
+            self.at += "export".len() + (after.len() - after.trim_start_matches([' ', '\t']).len());
+        }
+        let line = self.line();
+        let separator = line.find(['=', ':']);
+        let key_text = &line[..separator.unwrap_or(line.len())];
+        // A comment may follow a name that stands alone.
+        let key_text = match separator {
+            None => key_text.split(" #").next().unwrap_or(key_text),
+            Some(_) => key_text,
+        };
+        let key = key_text.trim();
+        for (offset, c) in key.char_indices() {
+            let lead = key_text.len() - key_text.trim_start().len();
+            let at = self.at + lead + offset;
+            if c == ' ' || c == '\t' {
+                return Err(self.error(DotenvErrorKind::Blank, at..at + 1));
+            }
+            if !(c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '[' | ']')) {
+                return Err(self.error(DotenvErrorKind::Character(c), at..at + c.len_utf8()));
+            }
+        }
+        let Some(separator) = separator else {
+            self.skip_line();
+            if let Some(value) = outer(key) {
+                out.set(key, value, begin..begin + line.trim_end().len());
+            }
+            return Ok(());
+        };
+        self.at += separator + 1;
+        let lead = self.line();
+        self.at += lead.len() - lead.trim_start_matches([' ', '\t']).len();
+        let value = match self.rest().chars().next() {
+            Some('\'') => self.single()?,
+            Some('"') => {
+                let (at, raw) = self.double()?;
+                self.interpolate(&unescape(raw), at, outer, out)?
+            }
+            _ => {
+                let at = self.at;
+                let line = self.line();
+                // `K=# x` keeps its text: only a hash after a blank begins a comment.
+                let end = line.find(" #").or_else(|| line.find("\t#")).unwrap_or(line.len());
+                let raw = line[..end].trim_end();
+                let value = self.interpolate(raw, at, outer, out)?;
+                self.skip_line();
+                value
+            }
+        };
+        let end = self.at.min(begin + self.text[begin..].trim_end().len());
+        let span = begin..begin + self.text[begin..end.max(begin)].trim_end().len();
+        out.set(key, value, span);
+        Ok(())
+    }
+
+    /// `'…'`: literal but for `\'`.
+    fn single(&mut self) -> Result<String, DotenvError> {
+        let start = self.at;
+        let (raw, end) = self.quoted('\'', start)?;
+        self.at = end;
+        Ok(raw.replace("\\'", "'"))
+    }
+
+    /// The text between double quotes, and where it begins.
+    fn double(&mut self) -> Result<(usize, &'a str), DotenvError> {
+        let start = self.at;
+        let (raw, end) = self.quoted('"', start)?;
+        self.at = end;
+        Ok((start + 1, raw))
+    }
+
+    fn quoted(&self, quote: char, start: usize) -> Result<(&'a str, usize), DotenvError> {
+        let bytes = self.text.as_bytes();
+        let mut at = start + 1;
+        while at < bytes.len() {
+            match bytes[at] {
+                b'\\' => at += 2,
+                c if c == quote as u8 => return Ok((&self.text[start + 1..at], at + 1)),
+                _ => at += 1,
+            }
+        }
+        Err(self.error(DotenvErrorKind::Quote(quote), start..start + self.line_length(start)))
+    }
+
+    fn line_length(&self, at: usize) -> usize {
+        self.text[at..].lines().next().map_or(0, str::len)
+    }
+
+    fn interpolate(
+        &self,
+        raw: &str,
+        at: usize,
+        outer: Lookup<'_>,
+        out: &mut Variables,
+    ) -> Result<String, DotenvError> {
+        let lookup = |name: &str| outer(name).or_else(|| out.values.get(name).cloned());
+        let place = |span: Range<usize>| at + span.start..(at + span.end).min(self.text.len());
+        match template::expand(raw, &lookup) {
+            Ok(expanded) => {
+                out.unset.extend(expanded.unset.into_iter().map(|(name, span)| (name, place(span))));
+                Ok(expanded.text)
+            }
+            Err(error) => Err(self.error(error.kind.into(), place(error.span))),
+        }
+    }
+}
+
+/// The escapes of a double-quoted value. `\$` becomes `$$`, which interpolation turns into `$`.
+fn unescape(raw: &str) -> Cow<'_, str> {
+    if !raw.contains('\\') {
+        return Cow::Borrowed(raw);
+    }
+    let mut out = String::with_capacity(raw.len());
+    let mut chars = raw.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            out.push(c);
+            continue;
+        }
+        match chars.next() {
+            Some('a') => out.push('\u{7}'),
+            Some('b') => out.push('\u{8}'),
+            Some('f') => out.push('\u{c}'),
+            Some('n') => out.push('\n'),
+            Some('r') => out.push('\r'),
+            Some('t') => out.push('\t'),
+            Some('v') => out.push('\u{b}'),
+            Some('"') => out.push('"'),
+            Some('$') => out.push_str("$$"),
+            Some('0') => {
+                let mut code = 0_u32;
+                for _ in 0..3 {
+                    match chars.peek().and_then(|c| c.to_digit(8)) {
+                        Some(digit) => {
+                            code = code * 8 + digit;
+                            chars.next();
+                        }
+                        None => break,
+                    }
+                }
+                out.extend(char::from_u32(code));
+            }
+            Some('\\') | None => out.push('\\'),
+            Some(other) => out.extend(['\\', other]),
+        }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outer(name: &str) -> Option<String> {
+        (name == "OUT").then(|| "out".to_owned())
+    }
+
+    fn read(text: &str) -> Vec<(String, String)> {
+        parse(text, &outer).unwrap_or_else(|e| panic!("{text:?}: {e}")).values.into_iter().collect()
+    }
+
+    fn one(text: &str) -> String {
+        let all = read(text);
+        assert_eq!(all.len(), 1, "{text:?} {all:?}");
+        all[0].1.clone()
+    }
+
+    #[test]
+    fn values() {
+        for (text, expected) in [
+            ("A=b", "b"),
+            ("A = b ", "b"),
+            ("A: b", "b"),
+            ("export A=b\r\n", "b"),
+            ("A=", ""),
+            ("A=b # c", "b"),
+            ("A=b#c", "b#c"),
+            ("A=# c", "# c"),
+            ("A=\\n", "\\n"),
+            ("A='$OUT \\' # x'", "$OUT ' # x"),
+            ("A=\"x\\n\\t\\\"$OUT\\$OUT \\q\"", "x\n\t\"out$OUT \\q"),
+            ("A=\"two\nlines\"", "two\nlines"),
+            ("A=${OUT}-${B:-d}", "out-d"),
+            ("A=a=b:c", "a=b:c"),
+            ("A=\"\\0101\"", "A"),
+        ] {
+            assert_eq!(one(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn statements() {
+        assert_eq!(
+            read("\u{feff}# c\n\nA=1\nB=$A$OUT\nA=2\nOUT\nMISSING\n"),
+            [("A".into(), "2".into()), ("B".into(), "1out".into()), ("OUT".into(), "out".into())]
+        );
+        assert_eq!(read("A='x' B=y"), [("A".into(), "x".into()), ("B".into(), "y".into())]);
+    }
+
+    #[test]
+    fn mistakes_have_their_line() {
+        let fail = |text: &str| parse(text, &outer).unwrap_err();
+        let blank = fail("X=1\nA B=1");
+        assert_eq!((blank.kind, blank.line, blank.span), (DotenvErrorKind::Blank, 2, 5..6));
+        assert_eq!(fail("A$=1").kind, DotenvErrorKind::Character('$'));
+        let open = fail("A=1\n\nB='x\ny");
+        assert_eq!((open.kind, open.line), (DotenvErrorKind::Quote('\''), 3));
+        assert!(matches!(fail("A=${?}").kind, DotenvErrorKind::Template(TemplateErrorKind::Format)));
+    }
+
+    #[test]
+    fn raw_takes_text_as_it_is() {
+        let raw = parse_raw("A=$OUT # x\nB=\"q\"\nOUT\n# c\nC='a\"\n", &outer);
+        let raw: Vec<_> = raw.values.into_iter().collect();
+        assert_eq!(
+            raw,
+            [
+                ("A".to_owned(), "$OUT # x".to_owned()),
+                ("B".to_owned(), "q".to_owned()),
+                ("OUT".to_owned(), "out".to_owned()),
+                ("C".to_owned(), "'a\"".to_owned()),
+            ]
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics(text in "[A=:'\"\\\\$ \n#{}é]{0,40}") {
+            drop(parse(&text, &outer));
+            drop(parse_raw(&text, &outer));
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! `env_file` and `label_file` of the enabled services, read into their variables and labels.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::diagnostic::{Diagnostic, Span};
+use crate::model::{Project, Service};
+
+use super::document::Node;
+use super::dotenv;
+use super::loader::Loader;
+use super::tree::locate;
+
+impl Loader<'_> {
+    /// Reads them; the service's own `environment` and `labels` win.
+    pub(super) fn resolve_files(&mut self, project: &mut Project, tree: &Node) {
+        let env = std::mem::take(&mut project.environment);
+        for (name, service) in &mut project.services {
+            if !self.options.no_env_resolution {
+                super::normalize::outside_values(service, &env);
+                self.environment(name, service, &env, tree);
+            }
+            if !self.options.no_label_resolution {
+                self.labels(name, service, tree);
+            }
+        }
+        project.environment = env;
+    }
+
+    fn environment(
+        &mut self,
+        name: &str,
+        service: &mut Service,
+        env: &BTreeMap<String, String>,
+        tree: &Node,
+    ) {
+        if service.env_file.is_empty() {
+            return;
+        }
+        let mut read: BTreeMap<String, String> = BTreeMap::new();
+        for (index, file) in std::mem::take(&mut service.env_file).into_iter().enumerate() {
+            let span = locate(tree, &["services", name, "env_file", &index.to_string(), "path"], false);
+            let path = PathBuf::from(file.path);
+            if !self.files.is_file(&path) {
+                if !file.optional {
+                    self.missing("env file", &path, span);
+                }
+                continue;
+            }
+            let own = &service.environment;
+            let lookup = |key: &str| {
+                env.get(key)
+                    .cloned()
+                    .or_else(|| own.get(key).cloned().flatten())
+                    .or_else(|| read.get(key).cloned())
+            };
+            let Some(id) = self.text(&path, Some(span)) else { continue };
+            let text = self.sources.shared_text(id);
+            match file.format.as_deref() {
+                Some("raw") => {
+                    let found = dotenv::parse_raw(&text, &lookup);
+                    read.extend(found.values);
+                }
+                None | Some("dotenv" | "") => match dotenv::parse(&text, &lookup) {
+                    Ok(found) => {
+                        for (variable, range) in &found.unset {
+                            self.out.push(
+                                Diagnostic::warning(
+                                    "unset-variable",
+                                    format!("the \"{variable}\" variable is not set. Defaulting to a blank string."),
+                                )
+                                .at(Span::new(id, range.start, range.end), "not set"),
+                            );
+                        }
+                        read.extend(found.values);
+                    }
+                    Err(error) => {
+                        let shown = self.shown(&path);
+                        self.out.push(
+                            Diagnostic::error("invalid-env-file", format!("failed to read {shown}: {error}"))
+                                .at(Span::new(id, error.span.start, error.span.end), error.kind.to_string())
+                                .also(span, "named here"),
+                        );
+                    }
+                },
+                Some(other) => self.out.push(
+                    Diagnostic::error("unknown-value", format!("unsupported env_file format \"{other}\""))
+                        .at(span, "expected `raw`, or no format"),
+                ),
+            }
+        }
+        for (key, value) in read {
+            service.environment.entry(key).or_insert(Some(value));
+        }
+    }
+
+    fn labels(&mut self, name: &str, service: &mut Service, tree: &Node) {
+        let mut read: BTreeMap<String, String> = BTreeMap::new();
+        for (index, file) in std::mem::take(&mut service.label_file).into_iter().enumerate() {
+            let span = locate(tree, &["services", name, "label_file", &index.to_string()], false);
+            let path = PathBuf::from(file);
+            if !self.files.is_file(&path) {
+                self.missing("label file", &path, span);
+                continue;
+            }
+            let outer = read.clone();
+            if let Some(found) = self.variables(&path, Some(span), &outer) {
+                read.extend(found);
+            }
+        }
+        for (key, value) in read {
+            service.labels.entry(key).or_insert(value);
+        }
+    }
+
+    fn missing(&mut self, what: &str, path: &Path, span: Span) {
+        let text = format!("{what} {} not found", path.display());
+        self.out.push(Diagnostic::error("cannot-read-file", text).at(span, "no such file"));
+    }
+}

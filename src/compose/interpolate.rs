@@ -1,0 +1,166 @@
+//! Variables in every string of a document, and the types that strings take at fixed places.
+//!
+//! One document at a time, before merging: an overridden mistake is still a mistake.
+
+use crate::diagnostic::{Diagnostic, SourceMap, Span};
+
+use super::document::{Kind, Node};
+use super::template::{self, Lookup, TemplateErrorKind};
+use super::tree::Trail;
+
+/// Expands all string values below `root`.
+pub(super) fn interpolate(
+    root: &mut Node,
+    lookup: Lookup<'_>,
+    sources: &SourceMap,
+    out: &mut Vec<Diagnostic>,
+) {
+    let mut path = Vec::new();
+    walk(root, &mut path, lookup, sources, out);
+}
+
+fn walk<'a>(
+    node: &'a mut Node,
+    path: &mut Vec<&'a str>,
+    lookup: Lookup<'_>,
+    sources: &SourceMap,
+    out: &mut Vec<Diagnostic>,
+) {
+    if matches!(node.kind, Kind::Text(_)) {
+        return scalar(node, path, lookup, sources, out);
+    }
+    match &mut node.kind {
+        Kind::List(items) => {
+            path.push("[]");
+            for item in items {
+                walk(item, path, lookup, sources, out);
+            }
+            path.pop();
+        }
+        Kind::Map(entries) => {
+            for (key, entry) in entries.iter_mut() {
+                path.push(key);
+                walk(&mut entry.node, path, lookup, sources, out);
+                path.pop();
+            }
+        }
+        _ => {}
+    }
+}
+
+fn scalar(
+    node: &mut Node,
+    path: &Trail<'_>,
+    lookup: Lookup<'_>,
+    sources: &SourceMap,
+    out: &mut Vec<Diagnostic>,
+) {
+    let span = node.span;
+    let Kind::Text(text) = &mut node.kind else { return };
+    if memchr::memchr(b'$', text.as_bytes()).is_some() {
+        match template::expand(text, lookup) {
+            Ok(expanded) => {
+                for (name, range) in &expanded.unset {
+                    let at = part(sources, span, text, range.clone());
+                    out.push(
+                        Diagnostic::warning(
+                            "unset-variable",
+                            format!("the \"{name}\" variable is not set. Defaulting to a blank string."),
+                        )
+                        .at(at, "not set in the environment or `.env`"),
+                    );
+                }
+                *text = expanded.text;
+            }
+            Err(error) => {
+                let at = part(sources, span, text, error.span.clone());
+                let place = path.join(".");
+                out.push(match error.kind {
+                    TemplateErrorKind::Format => Diagnostic::error(
+                        "invalid-interpolation",
+                        format!("invalid interpolation format for {place}"),
+                    )
+                    .at(at, "not a variable expression")
+                    .help("write `${NAME}`, `${NAME:-default}`, or `$$` for a literal `$`"),
+                    TemplateErrorKind::Required { name, text } => Diagnostic::error(
+                        "required-variable",
+                        format!("required variable `{name}` is missing a value: {text}"),
+                    )
+                    .at(at, "needs a value")
+                    .help(format!("set `{name}` in the environment or in `.env`")),
+                });
+                return;
+            }
+        }
+    }
+    if let Some(cast) = cast(path) {
+        let made = match cast {
+            Cast::Int => text.trim().parse().ok().map(Kind::Int),
+            Cast::Float => text.trim().parse().ok().map(Kind::Float),
+            Cast::Bool => match text.to_ascii_lowercase().as_str() {
+                "true" | "y" | "yes" | "on" => Some(Kind::Bool(true)),
+                "false" | "n" | "no" | "off" => Some(Kind::Bool(false)),
+                _ => None,
+            },
+        };
+        if let Some(kind) = made {
+            node.kind = kind;
+        } else {
+            let message = format!("`{}` must be {}, found `{text}`", path.join("."), cast.name());
+            out.push(Diagnostic::error("wrong-type", message).at(span, format!("expected {}", cast.name())));
+        }
+    }
+}
+
+/// The place of part of a scalar's value: found by its text, since quotes and escapes shift offsets.
+fn part(sources: &SourceMap, span: Span, value: &str, range: std::ops::Range<usize>) -> Span {
+    let Some(wanted) = value.get(range) else { return span };
+    sources.snippet(span).find(wanted).map_or(span, |at| span.part(at, at + wanted.len()))
+}
+
+#[derive(Clone, Copy)]
+enum Cast {
+    Int,
+    Float,
+    Bool,
+}
+
+impl Cast {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Int => "an integer",
+            Self::Float => "a number",
+            Self::Bool => "true or false",
+        }
+    }
+}
+
+fn cast(path: &Trail<'_>) -> Option<Cast> {
+    Some(match path {
+        ["services", _, rest @ ..] => match rest {
+            [
+                "cpu_count" | "cpu_period" | "cpu_quota" | "cpu_rt_period" | "cpu_rt_runtime" | "cpu_shares"
+                | "oom_score_adj" | "pids_limit" | "scale",
+            ]
+            | ["deploy", "replicas"]
+            | ["deploy", "update_config" | "rollback_config", "parallelism"]
+            | ["deploy", "restart_policy", "max_attempts"]
+            | ["deploy", "placement", "max_replicas_per_node"]
+            | ["healthcheck", "retries"]
+            | ["ports", "[]", "target"]
+            | ["ulimits", _]
+            | ["ulimits", _, "soft" | "hard"] => Cast::Int,
+            ["cpus" | "cpu_percent"]
+            | ["deploy", "update_config" | "rollback_config", "max_failure_ratio"] => Cast::Float,
+            ["init" | "oom_kill_disable" | "privileged" | "read_only" | "stdin_open" | "tty"]
+            | ["depends_on", _, "required" | "restart"]
+            | ["healthcheck", "disable"]
+            | ["volumes", "[]", "read_only"]
+            | ["volumes", "[]", "volume", "nocopy"] => Cast::Bool,
+            _ => return None,
+        },
+        ["networks", _, "external" | "internal" | "attachable" | "enable_ipv4" | "enable_ipv6"]
+        | ["volumes" | "secrets" | "configs", _, "external"] => Cast::Bool,
+        _ => return None,
+    })
+}

@@ -1,0 +1,278 @@
+//! Images: what a command needs is looked up, and fetched when the policies say so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use super::context::{Context, under_heading};
+use super::events::{EventSender, ProjectEvent, ResourceKind, Status};
+use super::options::{BuildPolicy, ConvergeOptions, PullOptions, PullPolicy};
+use super::progress::{Progress, send};
+use super::{OpsError, Result};
+use crate::engine::{EngineError, ImageState, PullEvent};
+use crate::model::Service;
+
+/// One image and who needs it.
+#[derive(Debug, Clone)]
+struct Need {
+    reference: String,
+    platform: Option<String>,
+    service: String,
+    policy: PullPolicy,
+    buildable: bool,
+}
+
+/// Looks up the images that services need, and fetches what is missing or due.
+///
+/// # Errors
+/// [`OpsError::ImageMissing`] and [`OpsError::BuildNeeded`] name the service.
+pub(super) async fn ensure_images(
+    ctx: &Context,
+    services: &BTreeSet<String>,
+    options: &ConvergeOptions,
+    events: &EventSender,
+) -> Result<BTreeMap<String, ImageState>> {
+    let mut needs: BTreeMap<String, Need> = BTreeMap::new();
+    for service in services.iter().filter_map(|name| ctx.project.services.get(name)) {
+        if service.provider.is_some() {
+            continue;
+        }
+        let policy = options.pull.unwrap_or_else(|| policy_of(service));
+        for need in needs_of(ctx, service, policy) {
+            needs.entry(need.reference.clone()).or_insert(need);
+        }
+    }
+    let ensured = join_all(needs.into_values().map(|need| ensure(ctx, need, options, events)));
+    let ensured = ctx.unless_interrupted(async { Ok(ensured.await) }).await?;
+    let mut images = BTreeMap::new();
+    for one in ensured {
+        let (reference, image) = one?;
+        images.insert(reference, image);
+    }
+    Ok(images)
+}
+
+/// The local images that services need; those that are missing are told and left out.
+pub(super) async fn local_images(
+    ctx: &Context,
+    services: &BTreeSet<String>,
+    events: &EventSender,
+) -> Result<BTreeMap<String, ImageState>> {
+    let mut images = BTreeMap::new();
+    for service in services.iter().filter_map(|name| ctx.project.services.get(name)) {
+        for need in needs_of(ctx, service, PullPolicy::Never) {
+            match ctx.engine.image(&need.reference, need.platform.as_deref()).await? {
+                Some(image) => drop(images.insert(need.reference, image)),
+                None if need.buildable => {
+                    let text = format!("image `{}` would be built", need.reference);
+                    send(events, ProjectEvent::Warning(text)).await;
+                }
+                None => {
+                    let text = format!("image `{}` would be pulled", need.reference);
+                    send(events, ProjectEvent::Warning(text)).await;
+                }
+            }
+        }
+    }
+    Ok(images)
+}
+
+fn needs_of(ctx: &Context, service: &Service, policy: PullPolicy) -> Vec<Need> {
+    let need = |reference: String, buildable: bool, policy: PullPolicy| Need {
+        reference,
+        platform: service.platform.clone(),
+        service: service.name.clone(),
+        policy,
+        buildable,
+    };
+    let mut needs = vec![need(ctx.project.image_of(service), service.build.is_some(), policy)];
+    let mounted = service.volumes.iter().filter(|m| m.kind.as_deref() == Some("image"));
+    for source in mounted.filter_map(|m| m.source.as_deref()) {
+        if !ctx.project.services.contains_key(source) {
+            needs.push(need(source.to_owned(), false, PullPolicy::Missing));
+        }
+    }
+    needs
+}
+
+/// The pull policy of a service, as its text says.
+///
+/// # Source
+/// model reference §3.3: unknown texts that match the schema behave as `missing`.
+fn policy_of(service: &Service) -> PullPolicy {
+    const DAY: u64 = 24 * 60 * 60;
+    match service.pull_policy.as_deref() {
+        Some("always") => PullPolicy::Always,
+        Some("never") => PullPolicy::Never,
+        Some("build") => PullPolicy::Build,
+        Some("daily") => PullPolicy::Every(Duration::from_secs(DAY)),
+        Some("weekly") => PullPolicy::Every(Duration::from_secs(7 * DAY)),
+        Some(text) => match text.strip_prefix("every_").and_then(|t| crate::model::Duration::parse(t).ok()) {
+            Some(every) => PullPolicy::Every(every.to_std()),
+            None => PullPolicy::Missing,
+        },
+        None => PullPolicy::Missing,
+    }
+}
+
+async fn ensure(
+    ctx: &Context,
+    need: Need,
+    options: &ConvergeOptions,
+    events: &EventSender,
+) -> Result<(String, ImageState)> {
+    let local = ctx.engine.image(&need.reference, need.platform.as_deref()).await?;
+    if need.buildable {
+        let wanted = options.build == BuildPolicy::Always || need.policy == PullPolicy::Build;
+        if wanted || (local.is_none() && options.build == BuildPolicy::Missing) {
+            return Err(OpsError::BuildNeeded { service: need.service, image: need.reference });
+        }
+    }
+    let due = match need.policy {
+        PullPolicy::Always => true,
+        PullPolicy::Never => false,
+        PullPolicy::Missing | PullPolicy::Build => local.is_none(),
+        PullPolicy::Every(age) => local.as_ref().is_none_or(|image| is_older(image, age)),
+    };
+    match local {
+        Some(image) if !due => Ok((need.reference, image)),
+        None if !due => {
+            let reason = "it is not in the local store, and the pull policy is `never`";
+            Err(missing(&need, reason.to_owned(), None))
+        }
+        _ => {
+            let image = pull_one(ctx, &need, options.quiet_pull, events).await?;
+            Ok((need.reference, image))
+        }
+    }
+}
+
+fn is_older(image: &ImageState, age: Duration) -> bool {
+    let Some(tagged) = image.tagged else { return true };
+    Duration::try_from(Timestamp::now().duration_since(tagged)).is_ok_and(|passed| passed > age)
+}
+
+fn missing(need: &Need, reason: String, source: Option<EngineError>) -> OpsError {
+    OpsError::ImageMissing {
+        service: need.service.clone(),
+        image: need.reference.clone(),
+        reason,
+        source: source.map(Box::new),
+    }
+}
+
+async fn pull_one(ctx: &Context, need: &Need, quiet: bool, events: &EventSender) -> Result<ImageState> {
+    let line = Progress::new(ResourceKind::Image, &need.reference, "Pulling", "Pulled");
+    line.working(events).await;
+    let (steps, mut stepped) = mpsc::unbounded_channel();
+    let progress = move |step: PullEvent| {
+        // The forwarder goes away only when the pull does.
+        drop(steps.send(step));
+    };
+    let forward = async {
+        while let Some(step) = stepped.recv().await {
+            if !quiet && let Some(event) = layer_event(&need.reference, step) {
+                send(events, event).await;
+            }
+        }
+    };
+    let pull = async {
+        // Moved in, so that the forwarder ends with the pull.
+        let progress = progress;
+        ctx.engine.pull(&need.reference, need.platform.as_deref(), &progress).await
+    };
+    let (pulled, ()) = tokio::join!(pull, forward);
+    match pulled {
+        Ok(image) => {
+            line.done(events).await;
+            Ok(image)
+        }
+        Err(source) => {
+            line.ended(events, Status::Error, "Error", source.to_string()).await;
+            let reason = match &source {
+                EngineError::NotFound { .. } => {
+                    "the registry does not have it; check the name and the tag, or put it into the store with `hoist image load`"
+                }
+                EngineError::Unreachable { .. } => {
+                    "it is not in the local store, and its registry cannot be reached; `hoist image load` takes an archive"
+                }
+                _ => "it could not be pulled",
+            };
+            Err(missing(need, reason.to_owned(), Some(source)))
+        }
+    }
+}
+
+fn layer_event(image: &str, step: PullEvent) -> Option<ProjectEvent> {
+    let PullEvent::Layer { id, text, current, total } = step else { return None };
+    let done = matches!(text, "Pull complete" | "Already exists" | "Download complete");
+    Some(ProjectEvent::Progress {
+        kind: ResourceKind::Layer,
+        name: id,
+        parent: Some(image.to_owned()),
+        status: if done { Status::Done } else { Status::Working },
+        text,
+        details: String::new(),
+        bytes: total.map(|total| (current, total)),
+    })
+}
+
+/// Fetches the images of services.
+///
+/// # Errors
+/// Unknown services; all images that could not be fetched, after the others were.
+pub async fn pull(ctx: &Context, options: &PullOptions, events: &EventSender) -> Result<()> {
+    ctx.check_services(&options.services)?;
+    let selected = ctx.select(&options.services, !options.include_deps);
+    let mut needs: BTreeMap<String, Need> = BTreeMap::new();
+    for service in selected.iter().filter_map(|name| ctx.project.services.get(name)) {
+        let skipped = service.provider.is_some()
+            || (service.build.is_some() && (options.ignore_buildable || service.image.is_none()));
+        if skipped {
+            continue;
+        }
+        // Asking for a pull means it, unless the service says otherwise.
+        let own = if service.pull_policy.is_none() { PullPolicy::Always } else { policy_of(service) };
+        for need in needs_of(ctx, service, options.policy.unwrap_or(own)) {
+            needs.entry(need.reference.clone()).or_insert(need);
+        }
+    }
+    let total = needs.len();
+    let work = async {
+        let pulls = join_all(needs.values().map(|need| pull_if_due(ctx, need, options.quiet, events)));
+        let results = ctx.unless_interrupted(async { Ok(pulls.await) }).await?;
+        let mut errors: Vec<OpsError> = results.into_iter().filter_map(Result::err).collect();
+        match errors.len() {
+            0 => Ok(()),
+            _ if options.ignore_failures => {
+                for error in errors {
+                    send(events, ProjectEvent::Warning(error.to_string())).await;
+                }
+                Ok(())
+            }
+            1 => Err(errors.remove(0)),
+            _ => Err(OpsError::Several { errors, total }),
+        }
+    };
+    under_heading(events, "pull", work).await
+}
+
+async fn pull_if_due(ctx: &Context, need: &Need, quiet: bool, events: &EventSender) -> Result<()> {
+    let due = match need.policy {
+        PullPolicy::Never | PullPolicy::Build => false,
+        PullPolicy::Missing => {
+            need.reference.ends_with(":latest")
+                || ctx.engine.image(&need.reference, need.platform.as_deref()).await?.is_none()
+        }
+        PullPolicy::Always | PullPolicy::Every(_) => true,
+    };
+    if due {
+        return pull_one(ctx, need, quiet, events).await.map(drop);
+    }
+    let line = Progress::new(ResourceKind::Image, &need.reference, "Pulling", "Skipped");
+    line.done(events).await;
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! Containers that are really started, looked at from inside and from the host.
+
+mod attack;
+mod parity;
+mod rig;
+mod root;
+mod storage;

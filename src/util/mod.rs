@@ -1,0 +1,6 @@
+//! Small things every module may use; one thing per file.
+
+pub mod files;
+pub mod fs;
+pub mod ids;
+pub mod lock;

@@ -1,0 +1,193 @@
+//! The command line itself: what is refused, how it is called, what it prints and with which code it ends.
+
+mod root {
+    use crate::support::{TestEnvironment, require};
+
+    #[test]
+    fn version_in_all_its_forms() {
+        require!(Root);
+        let env = TestEnvironment::new();
+        let number = env!("CARGO_PKG_VERSION");
+        assert_eq!(env.hoist(&["version"]).ok(), format!("hoist version v{number}\n"));
+        assert_eq!(env.hoist(&["--version"]).ok(), format!("hoist version v{number}\n"));
+        assert_eq!(env.hoist(&["version", "--short"]).ok(), format!("{number}\n"));
+        assert_eq!(env.hoist(&["version", "-f", "json"]).ok(), format!("{{\"version\":\"v{number}\"}}\n"));
+    }
+
+    #[test]
+    fn the_docker_command_line_may_call_it_as_its_plugin() {
+        require!(Root);
+        let env = TestEnvironment::new();
+        let metadata = env.hoist(&["docker-cli-plugin-metadata"]).ok();
+        let metadata: serde_json::Value = serde_json::from_str(&metadata).expect("JSON");
+        assert_eq!(metadata["SchemaVersion"], "0.1.0");
+        env.hoist(&["compose", "version", "--short"]).ok();
+        let hoist = crate::support::hoist();
+        let called = |name: &str, rest: &str| {
+            env.host(&["bash", "-c", &format!("exec -a {name} {hoist} {rest}")]).ok()
+        };
+        let help = called("/usr/libexec/docker/cli-plugins/docker-compose", "compose up --help");
+        assert!(help.contains("Usage: docker compose up"), "{help}");
+        called("docker-compose", "version");
+    }
+
+    #[test]
+    fn what_it_cannot_do_is_refused_by_name() {
+        require!(Root);
+        let env = TestEnvironment::new();
+        env.compose("services: {web: {image: busybox}}");
+        for (arguments, word) in [
+            (&["up", "--watch"][..], "--watch"),
+            (&["up", "--menu"], "--menu"),
+            (&["build"], "build"),
+            (&["watch"], "watch"),
+            (&["--host", "tcp://127.0.0.1:1", "ps"], "--host"),
+            (&["--dry-run", "down"], "--dry-run"),
+            (&["up", "--no-such-flag"], "--no-such-flag"),
+            (&["nosuch"], "nosuch"),
+            (&["--progress", "bright", "ps"], "bright"),
+            (&["--engine", "steam", "ps"], "steam"),
+            (&["-p", "Not a name", "ps"], "Not a name"),
+            (&["up", "--build", "--no-build"], "--no-build"),
+            (&["up", "-d", "--abort-on-container-exit"], "--abort-on-container-exit"),
+            (&["up", "--wait-timeout", "-1"], "--wait-timeout"),
+            (&["logs", "--tail", "few"], "few"),
+            (&["ps", "--status", "tired"], "tired"),
+            (&["ps", "--filter", "status"], "KEY=VAL"),
+            (&["scale", "web"], "web"),
+        ] {
+            let out = env.hoist(arguments);
+            assert!(out.stderr.contains(word), "{arguments:?}: {}", out.stderr);
+            out.fails_with(1);
+        }
+    }
+
+    #[test]
+    fn mistakes_in_files_are_shown_with_their_place() {
+        require!(Root);
+        let env = TestEnvironment::new();
+        env.compose("services:\n  web:\n    image: busybox\n    comand: [sh]\n");
+        let out = env.hoist(&["up", "-d"]);
+        assert!(out.stderr.contains("compose.yaml:4:5"), "{}", out.stderr);
+        assert!(out.stderr.contains("comand") && out.stderr.contains("command"), "{}", out.stderr);
+        out.fails_with(1);
+        let out = env.hoist(&["--progress", "json", "up", "-d"]);
+        let object: serde_json::Value = serde_json::from_str(out.stderr.trim()).expect("one JSON object");
+        assert_eq!(object["error"], true);
+        out.fails_with(1);
+    }
+
+    #[test]
+    fn variables_of_dot_env_are_settings_too() {
+        require!(Root);
+        let env = TestEnvironment::new();
+        env.write(".env", "COMPOSE_FILE=other.yaml\nCOMPOSE_PROGRESS=bright\n");
+        env.write("other.yaml", "services: {one: {image: busybox}}");
+        env.hoist(&["config", "--services"]).fails_naming(&["bright"]);
+        env.write(".env", "COMPOSE_FILE=other.yaml\n");
+        assert_eq!(env.hoist(&["config", "--services"]).ok(), "one\n");
+    }
+
+    #[test]
+    fn a_reader_that_has_enough_is_no_error_to_talk_about() {
+        require!(Root);
+        let env = TestEnvironment::new();
+        let hoist = crate::support::hoist();
+        let out = env.host(&[
+            "bash",
+            "-c",
+            &format!("{hoist} completion zsh | head -c 10 >/dev/null; echo ${{PIPESTATUS[0]}}"),
+        ]);
+        assert!(!out.stderr.contains("error"), "{}", out.stderr);
+    }
+
+    const TWO: &str = "
+services:
+  db:
+    image: busybox:latest
+    command: [sh, -c, 'echo db ready; sleep 1000']
+    stop_signal: SIGKILL
+  longer-name:
+    image: busybox:latest
+    command: [sh, -c, 'echo out; echo err >&2; printf rest']
+    depends_on: [db]
+";
+
+    #[test]
+    fn up_prints_names_aligned_and_ends_with_the_code_asked_for() {
+        require!(Root);
+        let env = TestEnvironment::with_busybox();
+        env.compose(TWO);
+        let out = env.hoist(&["up", "--exit-code-from", "longer-name"]);
+        assert!(out.stdout.contains("db-1           | db ready\n"), "{}", out.stdout);
+        assert!(out.stdout.contains("longer-name-1  | out\n"), "{}", out.stdout);
+        assert!(out.stdout.contains("longer-name-1  | rest\n"), "{}", out.stdout);
+        assert!(out.stdout.contains("longer-name-1 exited with code 0\n"), "{}", out.stdout);
+        assert!(out.stderr.contains("longer-name-1  | err\n"), "{}", out.stderr);
+        assert!(out.stderr.contains("Aborting on container exit..."), "{}", out.stderr);
+        out.ok();
+    }
+
+    #[test]
+    fn a_project_is_known_by_name_without_its_files() {
+        require!(Root);
+        let env = TestEnvironment::with_busybox();
+        env.compose(TWO);
+        env.hoist(&["-p", "named", "up", "-d"]).ok();
+        std::fs::remove_file(env.project().join("compose.yaml")).expect("it is there");
+        assert_eq!(env.hoist(&["-p", "named", "ps", "--services"]).ok(), "db\n");
+        assert_eq!(env.hoist(&["-p", "named", "exec", "-T", "db", "echo", "hi"]).ok(), "hi\n");
+        assert!(env.hoist(&["ls"]).ok().contains("named"), "ls shows it");
+        env.hoist(&["-p", "named", "down"]).ok();
+        assert!(!env.hoist(&["ls", "-a"]).ok().contains("named"), "nothing is left of it");
+    }
+
+    #[test]
+    fn plan_says_what_up_would_do_and_changes_nothing() {
+        require!(Root);
+        let env = TestEnvironment::with_busybox();
+        env.compose(TWO);
+        let out = env.hoist(&["plan", "--exit-code"]);
+        assert!(out.stdout.contains("create container project-db-1"), "{}", out.stdout);
+        out.fails_with(2);
+        assert_eq!(env.hoist(&["ps", "-aq"]).ok(), "");
+        env.hoist(&["up", "-d"]).ok();
+        env.hoist(&["down"]).ok();
+    }
+
+    #[test]
+    fn ps_tells_ports_health_and_json() {
+        require!(Root);
+        let env = TestEnvironment::with_busybox();
+        env.compose(
+            "services:\n  web:\n    image: busybox:latest\n    command: [sleep, '1000']\n    stop_signal: SIGKILL\n    ports: ['8080:80', '8081:81', '127.0.0.1:9000:90']\n    healthcheck: {test: 'true', interval: 100ms}\n",
+        );
+        env.hoist(&["up", "-d", "--wait"]).ok();
+        let table = env.hoist(&["ps"]).ok();
+        let (title, row) = table.split_once('\n').expect("a title");
+        for column in ["NAME", "IMAGE", "COMMAND", "SERVICE", "CREATED", "STATUS", "PORTS"] {
+            assert!(title.contains(column), "{title}");
+        }
+        assert!(row.contains("(healthy)"), "{row}");
+        assert!(row.contains("127.0.0.1:9000->90/tcp"), "{row}");
+        let object = &env.ps()[0];
+        assert_eq!((object["State"].as_str(), object["Health"].as_str()), (Some("running"), Some("healthy")));
+        assert_eq!(env.hoist(&["port", "web", "90"]).ok(), "127.0.0.1:9000\n");
+        env.hoist(&["down"]).ok();
+    }
+
+    #[test]
+    fn rm_asks_and_takes_silence_as_no() {
+        require!(Root);
+        let env = TestEnvironment::with_busybox();
+        env.compose(TWO);
+        env.hoist(&["up", "-d"]).ok();
+        env.hoist(&["stop"]).ok();
+        env.hoist(&["rm"]).ok();
+        assert!(!env.ids("db").is_empty() || env.hoist(&["ps", "-aq"]).ok().lines().count() == 2);
+        env.hoist(&["rm", "-f"]).ok();
+        assert_eq!(env.hoist(&["ps", "-aq"]).ok(), "");
+        env.hoist(&["rm", "-f"]).ok();
+        env.hoist(&["down"]).ok();
+    }
+}

@@ -1,0 +1,27 @@
+//! Everything that is tested through the `hoist` binary: one module per thing a
+//! user can do, and the rules that the sources follow.
+//!
+//! Scenarios run containers for real, each on a private machine (see `support`),
+//! and live in modules named `root`. Their names are obligations.
+#![expect(clippy::print_stderr, reason = "a failed or skipped test says why")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod architecture;
+mod chaos;
+mod cli;
+mod config;
+mod depends_on;
+mod diagnostics;
+mod errors;
+mod examples;
+mod exec_run;
+mod harness;
+mod images;
+mod isolation;
+mod logs;
+mod networks;
+mod profiles;
+mod up_down;
+mod volumes;

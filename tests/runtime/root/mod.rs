@@ -1,0 +1,5 @@
+//! Effects that need root.
+
+mod crash;
+mod lifecycle;
+mod process;
