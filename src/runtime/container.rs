@@ -9,6 +9,7 @@
 //! containers/.creating        flock: shared while a container is being created, exclusive to sweep half-made ones
 //! containers/<id>/spec.json   Record. Written last at creation: without it the directory is half-made
 //! containers/<id>/state.json  State
+//! containers/<id>/volumes     names of the anonymous volumes made for it; read only while there is no spec.json
 //! containers/<id>/lock        flock: start, remove, rename, connect: one command at a time
 //! containers/<id>/log, log.1 … hosts, hostname, resolv.conf, upper/, work/
 //! run/c/<id>/lock             flock: the shim, from before it exists (the command takes it and hands it over)
@@ -19,6 +20,7 @@
 //! `run/c/<id>` exists from before a start until after its clean-up, so what
 //! has to be repaired after a crash is exactly the entries there whose lock is free.
 
+use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -68,6 +70,27 @@ impl Containers {
     /// A container's run directory.
     pub fn live_dir(&self, id: &str) -> PathBuf {
         self.root.live().join(id)
+    }
+
+    /// Puts on record that a container in the making is about to get an anonymous volume.
+    ///
+    /// # Errors
+    /// The file `volumes` in its directory cannot be written.
+    pub fn promise_volume(&self, id: &str, volume: &str) -> Result<()> {
+        let path = self.dir(id).join("volumes");
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(&path);
+        let written = file.and_then(|mut file| file.write_all(format!("{volume}\n").as_bytes()));
+        Ok(written.map_err(PathError::at("write", &path))?)
+    }
+
+    /// The anonymous volumes promised to a container in the making. Once it is made, its record
+    /// is what counts.
+    ///
+    /// # Errors
+    /// The file `volumes` in its directory cannot be read.
+    pub fn promised_volumes(&self, id: &str) -> Result<Vec<String>> {
+        let text = files::read_opt(&self.dir(id).join("volumes"))?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
     }
 
     /// Where names are.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::runtime::Runtime;
 use crate::runtime::container::check_name;
 use crate::runtime::error::{Result, RuntimeError};
 use crate::runtime::events::Action;
@@ -14,6 +13,7 @@ use crate::runtime::image::{Image, RunConfig};
 use crate::runtime::log::LogPlan;
 use crate::runtime::shim::finish;
 use crate::runtime::state::{FORMAT, MountRecord, Probe, Record, State};
+use crate::runtime::{Runtime, Volumes};
 use crate::runtime::{signal, snapshot};
 use crate::spec::{ContainerSpec, HealthSpec, HealthTest, MountSource, MountSpec, VolumeSpec};
 use crate::util::files;
@@ -27,7 +27,7 @@ impl Runtime {
     /// Creates a container and gives its id. The image must be here; nothing is started.
     ///
     /// Everything about the spec that can be checked without starting is checked.
-    /// After an error nothing is left, except that volumes made on the way stay (as on Docker).
+    /// After an error nothing is left, except named volumes made on the way (as on Docker).
     ///
     /// # Errors
     /// [`RuntimeError::NameTaken`], [`RuntimeError::NoImage`], [`RuntimeError::Invalid`],
@@ -62,9 +62,19 @@ impl Runtime {
 
     fn undo_create(&self, id: &str, name: &str) {
         // The error that is being returned says more than these could; what stays is swept later.
+        drop(self.remove_promised_volumes(id));
         drop(snapshot::remove(self.containers.root(), id));
         drop(self.containers.free_name(name, id));
         drop(snapshot::empty_trash(self.containers.root()));
+    }
+
+    /// Removes the anonymous volumes that were made, or about to be, for a container that never
+    /// came to be.
+    pub(super) fn remove_promised_volumes(&self, id: &str) -> Result<()> {
+        for name in self.containers.promised_volumes(id)? {
+            self.volumes.discard(&name)?;
+        }
+        Ok(())
     }
 
     fn create_named(&self, id: &str, spec: &ContainerSpec) -> Result<()> {
@@ -96,7 +106,7 @@ impl Runtime {
             });
         }
         let snapshot = snapshot::prepare(self.containers.root(), id, &image)?;
-        let mounts = self.mounts(&spec, &image)?;
+        let mounts = self.mounts(id, &spec, &image)?;
         let mut exposed: BTreeSet<String> = config.exposed_ports.keys().map(|p| with_protocol(p)).collect();
         exposed.extend(spec.expose.iter().map(|p| with_protocol(p)));
         exposed.extend(spec.ports.iter().map(|p| format!("{}/{}", p.target, p.protocol)));
@@ -126,7 +136,7 @@ impl Runtime {
     }
 
     /// Names, makes and fills volumes; adds those of the image and of `volumes_from`.
-    fn mounts(&self, spec: &ContainerSpec, image: &Image) -> Result<Vec<MountRecord>> {
+    fn mounts(&self, id: &str, spec: &ContainerSpec, image: &Image) -> Result<Vec<MountRecord>> {
         let inherited = match &spec.inherit_anonymous_from {
             Some(other) => self.anonymous_volumes(other)?,
             None => BTreeMap::new(),
@@ -139,7 +149,7 @@ impl Runtime {
                     reason: format!("two mounts have the target `{}`", mount.target),
                 });
             }
-            mounts.push(self.mount(spec, mount, image, &inherited)?);
+            mounts.push(self.mount(id, spec, mount, image, &inherited)?);
         }
         for from in &spec.volumes_from {
             let id = self.containers.resolve(&from.container)?;
@@ -165,7 +175,7 @@ impl Runtime {
                     target: target.clone(),
                     read_only: false,
                 };
-                mounts.push(self.mount(spec, &mount, image, &inherited)?);
+                mounts.push(self.mount(id, spec, &mount, image, &inherited)?);
             }
         }
         // What lies below another mount is attached after it.
@@ -175,6 +185,7 @@ impl Runtime {
 
     fn mount(
         &self,
+        id: &str,
         spec: &ContainerSpec,
         mount: &MountSpec,
         image: &Image,
@@ -217,7 +228,11 @@ impl Runtime {
                     let kept = inherited.get(&mount.target).map(|name| self.volumes.get(name)).transpose()?;
                     match kept.flatten() {
                         Some(volume) => volume,
-                        None => self.volumes.create_anonymous(labels, driver_opts)?,
+                        None => {
+                            let name = Volumes::random_name();
+                            self.containers.promise_volume(id, &name)?;
+                            self.volumes.create_anonymous(&name, labels, driver_opts)?
+                        }
                     }
                 };
                 *name = Some(volume.name.clone());

@@ -35,6 +35,7 @@ impl Runtime {
             }
         }
         self.sweep()?;
+        self.volumes.repair()?;
         Networks::new(self.root()).repair()?;
         failed.map_or(Ok(()), Err)
     }
@@ -181,6 +182,7 @@ impl Runtime {
         let Some(_lock) = Lock::try_exclusive(&creating)? else { return Ok(()) };
         for id in half_made {
             if !self.containers.dir(id).join("spec.json").exists() {
+                self.remove_promised_volumes(id)?;
                 crate::runtime::snapshot::remove(self.containers.root(), id)?;
             }
         }

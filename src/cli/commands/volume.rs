@@ -132,7 +132,7 @@ fn create(
 ) -> anyhow::Result<Volume> {
     match name {
         Some(name) => Ok(volumes.create(&VolumeSpec { name, driver: Some(driver), driver_opts, labels })?),
-        None => Ok(volumes.create_anonymous(&labels, &driver_opts)?),
+        None => Ok(volumes.create_anonymous(&Volumes::random_name(), &labels, &driver_opts)?),
     }
 }
 

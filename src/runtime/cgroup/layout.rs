@@ -121,7 +121,7 @@ impl Layout {
                 hand_down(hierarchy, &directory)?;
             }
             if hierarchy.has("cpuset") && !hierarchy.unified {
-                inherit_cpuset(&directory)?;
+                inherit_cpuset(hierarchy, &directory)?;
             }
             let Some(part) = parts.next() else { break };
             if parts.peek().is_none() {
@@ -158,14 +158,17 @@ fn hand_down(hierarchy: &Hierarchy, directory: &Path) -> Result<(), CgroupError>
 }
 
 /// A new v1 cpuset group is empty, and nothing can run in it or below it before
-/// it has processors and memory nodes: takes the parent's.
-pub(super) fn inherit_cpuset(directory: &Path) -> Result<(), CgroupError> {
+/// it has processors and memory nodes: takes the parent's. A parent that somebody
+/// else made a moment ago may be empty itself, and is seen to first.
+pub(super) fn inherit_cpuset(hierarchy: &Hierarchy, directory: &Path) -> Result<(), CgroupError> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let own = std::fs::read_to_string(directory.join(file)).unwrap_or_default();
         if own.trim().is_empty()
+            && directory != hierarchy.mount_point
             && let Some(parent) = directory.parent()
-            && let Ok(inherited) = std::fs::read_to_string(parent.join(file))
         {
+            inherit_cpuset(hierarchy, parent)?;
+            let inherited = super::read(&parent.join(file))?;
             set(&directory.join(file), inherited.trim())?;
         }
     }

@@ -43,7 +43,7 @@ pub(super) fn apply(
     for hierarchy in layout.hierarchies() {
         let directory = group.directory(hierarchy);
         if hierarchy.has("cpuset") && !hierarchy.is_unified() {
-            layout::inherit_cpuset(&directory)?;
+            layout::inherit_cpuset(hierarchy, &directory)?;
         }
         let settings =
             if hierarchy.is_unified() { unified(hierarchy, spec)? } else { legacy(hierarchy, spec)? };

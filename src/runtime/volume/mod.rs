@@ -163,22 +163,28 @@ impl Volumes {
         })
     }
 
-    /// Makes a volume with a random name (64 hex digits), for one container.
+    /// A name for [`Volumes::create_anonymous`]: 64 hex digits.
+    pub fn random_name() -> String {
+        ids::random_hex(32)
+    }
+
+    /// Makes a volume without a name of the user's, for one container. The caller chooses the
+    /// name, so that it can be on record before there is a volume to lose.
     ///
     /// # Errors
     /// [`VolumeError::Option`], [`VolumeError::Missing`], [`VolumeError::File`].
     pub fn create_anonymous(
         &self,
+        name: &str,
         labels: &BTreeMap<String, String>,
         driver_opts: &BTreeMap<String, String>,
     ) -> Result<Volume> {
-        let name = ids::random_hex(32);
-        check_options(&name, driver_opts)?;
+        check_options(name, driver_opts)?;
         let mut labels = labels.clone();
         labels.insert("com.docker.volume.anonymous".to_owned(), String::new());
         self.make(Volume {
             version: 1,
-            name,
+            name: name.to_owned(),
             options: driver_opts.clone(),
             labels,
             anonymous: true,
@@ -193,8 +199,17 @@ impl Volumes {
         let mut text =
             serde_json::to_vec_pretty(&volume).map_err(PathError::at("encode", &dir.join("config")))?;
         text.push(b'\n');
-        // Two may make it at once: the first one's record counts for both.
-        files::claim(&dir.join("config"), &text)?;
+        // Two may make it at once: the first one's record counts for both. A repair may take the
+        // directory away before it has one.
+        for attempt in 0..10 {
+            match files::claim(&dir.join("config"), &text) {
+                Err(error) if error.is_not_found() && attempt < 9 => fs::create_dir_all(&dir)?,
+                claimed => {
+                    claimed?;
+                    break;
+                }
+            }
+        }
         let there = self.get(&volume.name)?.ok_or_else(|| VolumeError::NotFound(volume.name.clone()))?;
         if there.options != volume.options {
             return Err(VolumeError::Conflict { name: volume.name, what: "driver options" });
@@ -266,8 +281,53 @@ impl Volumes {
         if !users.is_empty() {
             return Err(VolumeError::InUse { name: volume.name, users });
         }
+        self.delete(&volume)
+    }
+
+    /// Removes a volume that no container came to mount, in whatever state its making was left.
+    ///
+    /// # Errors
+    /// [`VolumeError::File`].
+    pub(super) fn discard(&self, name: &str) -> Result<()> {
+        match self.get(name)? {
+            Some(volume) => self.delete(&volume),
+            None => self.repair_one(name),
+        }
+    }
+
+    /// Removes what a killed creation or removal has left: directories without a record.
+    ///
+    /// # Errors
+    /// [`VolumeError::File`].
+    pub(super) fn repair(&self) -> Result<()> {
+        files::names(&self.dir)?.iter().try_for_each(|name| self.repair_one(name))
+    }
+
+    fn repair_one(&self, name: &str) -> Result<()> {
+        let dir = self.dir.join(name);
+        if dir.join("config").exists() {
+            return Ok(());
+        }
+        // Without a record there is no data: that goes before it and comes after it. Nothing but
+        // an empty directory is ever taken, so a volume in the making is safe.
+        match std::fs::remove_dir(&dir) {
+            Err(error)
+                if !matches!(
+                    error.kind(),
+                    std::io::ErrorKind::NotFound
+                        | std::io::ErrorKind::DirectoryNotEmpty
+                        | std::io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Err(PathError::at("remove", &dir)(error).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn delete(&self, volume: &Volume) -> Result<()> {
         let dir = self.dir.join(&volume.name);
-        self.detach(&volume)?;
+        self.detach(volume)?;
         // The data goes first and the record last: a killed removal leaves a volume that can be removed again.
         files::remove_dir_all(&volume.data)?;
         files::remove_file(&dir.join("config"))?;

@@ -51,7 +51,8 @@ fn bad_names_and_options_are_refused() {
 #[test]
 fn anonymous_volumes_have_random_names_and_a_label() {
     let (_dir, volumes) = volumes();
-    let volume = volumes.create_anonymous(&BTreeMap::new(), &BTreeMap::new()).expect("made");
+    let volume =
+        volumes.create_anonymous(&Volumes::random_name(), &BTreeMap::new(), &BTreeMap::new()).expect("made");
     assert!(volume.anonymous && volume.name.len() == 64);
     assert!(volume.labels.contains_key("com.docker.volume.anonymous"));
 }
@@ -168,4 +169,20 @@ mod root {
         volumes.remove("bound", &|_| Vec::new()).expect("removed");
         assert!(host.join("keep").exists());
     }
+}
+
+#[test]
+fn what_a_killed_creation_left_is_removed_and_nothing_else() {
+    let (dir, volumes) = volumes();
+    let volumes_dir = Root::new(Some(dir.path())).volumes();
+    let name = Volumes::random_name();
+    std::fs::create_dir_all(volumes_dir.join("begun")).expect("a directory without a record");
+    let kept = volumes.create(&spec("kept", &[])).expect("made");
+    let promised = volumes.create_anonymous(&name, &BTreeMap::new(), &BTreeMap::new()).expect("made");
+    volumes.repair().expect("repaired");
+    assert!(!volumes_dir.join("begun").exists());
+    assert!(kept.data.is_dir() && promised.data.is_dir());
+    volumes.discard(&name).expect("discarded");
+    volumes.discard("never-made").expect("nothing to discard");
+    assert!(!volumes_dir.join(&name).exists() && kept.data.is_dir());
 }
