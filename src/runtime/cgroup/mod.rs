@@ -195,3 +195,6 @@ fn set(file: &std::path::Path, value: &str) -> Result<(), CgroupError> {
 fn read(file: &std::path::Path) -> Result<String, CgroupError> {
     std::fs::read_to_string(file).map_err(|e| CgroupError::new("read", file.display().to_string(), e))
 }
+
+#[cfg(test)]
+mod tests;
