@@ -1,6 +1,7 @@
 //! Groups of the real machine (need root).
 
 use super::*;
+use crate::spec::ResourceSpec;
 use crate::util::ids::random_hex;
 
 #[test]
@@ -17,7 +18,7 @@ fn groups_made_at_once_below_one_new_parent_can_all_be_entered() {
             for number in 0..6 {
                 let path = format!("{parent}/{number}");
                 threads.spawn(move || {
-                    let plan = CgroupPlan { path, resources: Default::default(), devices: Vec::new() };
+                    let plan = CgroupPlan { path, resources: ResourceSpec::default(), devices: Vec::new() };
                     let (group, _) = Cgroup::create(&plan).expect("made");
                     for file in ["cpuset.cpus", "cpuset.mems"] {
                         let text = read(&group.directory(cpuset).join(file)).expect("read");
