@@ -135,6 +135,8 @@ services:
         env.compose(TWO);
         env.hoist(&["-p", "named", "up", "-d"]).ok();
         std::fs::remove_file(env.project().join("compose.yaml")).expect("it is there");
+        // The other one ends by itself; only then is it out of the list.
+        env.hoist(&["-p", "named", "wait", "longer-name"]).ok();
         assert_eq!(env.hoist(&["-p", "named", "ps", "--services"]).ok(), "db\n");
         assert_eq!(env.hoist(&["-p", "named", "exec", "-T", "db", "echo", "hi"]).ok(), "hi\n");
         assert!(env.hoist(&["ls"]).ok().contains("named"), "ls shows it");
