@@ -114,6 +114,20 @@ pub(crate) fn load(settings: &Settings, options: &LoadOptions) -> anyhow::Result
     }
 }
 
+/// Loads, and gives what there is to say of the files instead of the project; and whether they are wrong.
+pub(crate) fn report(options: &LoadOptions, json: bool, color: bool) -> (String, bool) {
+    let (all, sources, failed) = match compose::load(options, &compose::Disk) {
+        Ok(loaded) => (loaded.warnings, loaded.sources, false),
+        Err(failed) => (failed.diagnostics, failed.sources, true),
+    };
+    let text = if json {
+        diagnostic::to_json(&all, &sources) + "\n"
+    } else {
+        all.iter().map(|one| diagnostic::render(one, &sources, color)).collect()
+    };
+    (text, failed)
+}
+
 /// Loads the project with these services (all when none is named) and what they depend on.
 ///
 /// # Errors

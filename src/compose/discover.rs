@@ -67,10 +67,12 @@ impl Loader<'_> {
                 }
                 let mut outer = read.clone();
                 outer.extend(env.iter().map(|(k, v)| (k.clone(), v.clone())));
-                for (k, v) in self.variables(path, None, &outer)? {
+                for (k, v) in self.project_variables(path, None, &outer)? {
                     read.insert(k, v);
                 }
             }
+            // The last one named wins.
+            self.history.variables.reverse();
             for (k, v) in read {
                 env.entry(k).or_insert(v);
             }
@@ -113,7 +115,7 @@ impl Loader<'_> {
         let path = dir.join(".env");
         if self.files.is_file(&path) && !loaded.contains(&path) {
             let outer = env.clone();
-            for (k, v) in self.variables(&path, None, &outer)? {
+            for (k, v) in self.project_variables(&path, None, &outer)? {
                 env.entry(k).or_insert(v);
             }
             loaded.push(path);
@@ -150,6 +152,19 @@ impl Loader<'_> {
             ));
         }
         Some(first)
+    }
+
+    /// [`Loader::variables`] of a file that text is interpolated with.
+    pub(super) fn project_variables(
+        &mut self,
+        path: &Path,
+        asked: Option<Span>,
+        outer: &BTreeMap<String, String>,
+    ) -> Option<Vec<(String, String)>> {
+        let found = self.variables(path, asked, outer);
+        let id = self.text(path, asked)?;
+        self.history.variables.push(id);
+        found
     }
 
     /// Reads a file of variables; mistakes are logged at their place in it.

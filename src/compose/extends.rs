@@ -14,6 +14,7 @@ use super::interpolate::interpolate;
 use super::loader::{Context, Input, Loader, extends_something, remove, unwrapped, wrapped};
 use super::merge::{merge, unique};
 use super::paths::{self, Base};
+use super::provenance::Layer;
 use super::tree::{get, get_mut, map, map_mut, scalar, str};
 
 /// Where a service that extends stands.
@@ -156,6 +157,11 @@ impl Loader<'_> {
                 found
             }
         };
+        if self.options.explain
+            && let Some((_, outermost, _)) = chain.first()
+        {
+            self.history.layer(wrapped("services", outermost, base.clone()));
+        }
         chain.pop();
         let mut root = wrapped("services", name, base);
         for path in cleared {
@@ -180,7 +186,7 @@ impl Loader<'_> {
     }
 
     fn read_extended(&mut self, path: &Path, asked: Span, context: &Context) -> Option<Node> {
-        let documents = self.documents(&Input::Path(path.to_owned()), Some(asked))?;
+        let documents = self.documents(&Input::Path(path.to_owned()), Some(asked), Layer::Extends)?;
         let mut model: Option<Node> = None;
         for mut doc in documents {
             if !self.options.no_interpolate {

@@ -40,6 +40,8 @@ pub struct LoadOptions {
     pub no_env_resolution: bool,
     /// Keep `label_file` unread.
     pub no_label_resolution: bool,
+    /// Remember what each layer said, for [`Loaded::explain`](super::Loaded::explain).
+    pub explain: bool,
 }
 
 /// The file system, as far as a load needs it.

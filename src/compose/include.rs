@@ -108,14 +108,14 @@ impl Loader<'_> {
         for (path, span) in env_files.into_iter().rev() {
             // Later files win, and what was there before wins over all of them.
             let outer = context.env.clone();
-            for (key, value) in self.variables(&path, span, &outer)? {
+            for (key, value) in self.project_variables(&path, span, &outer)? {
                 env.entry(key).or_insert(value);
             }
         }
         let mut including = context.including.clone();
         including.push(main);
         let inputs: Vec<Input> = files.into_iter().map(|(p, _)| Input::Path(p)).collect();
-        self.model(&inputs, &Context { base, env, including })
+        self.model(&inputs, &Context { base, env, including, included: true })
     }
 }
 

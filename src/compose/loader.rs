@@ -13,6 +13,7 @@ use super::files::{Files, LoadOptions};
 use super::interpolate::interpolate;
 use super::merge::{merge, unique};
 use super::paths::{self, Base};
+use super::provenance::{History, Layer};
 use super::schema;
 use super::tree::{get, get_mut, is_null, map_mut, node};
 
@@ -24,6 +25,8 @@ pub(super) struct Loader<'a> {
     pub(super) out: Vec<Diagnostic>,
     /// Extended files, read and lengthened, by path.
     pub(super) extended: HashMap<PathBuf, Option<Rc<Node>>>,
+    /// What is known about the layers.
+    pub(super) history: History,
     /// Whole texts by path, so that a file read twice has one id.
     read: HashMap<PathBuf, FileId>,
 }
@@ -42,6 +45,8 @@ pub(super) struct Context {
     pub(super) env: BTreeMap<String, String>,
     /// Files being included, outermost first.
     pub(super) including: Vec<PathBuf>,
+    /// Whether `include` asked for this model.
+    pub(super) included: bool,
 }
 
 impl<'a> Loader<'a> {
@@ -52,6 +57,7 @@ impl<'a> Loader<'a> {
             sources: SourceMap::default(),
             out: Vec::new(),
             extended: HashMap::new(),
+            history: History::default(),
             read: HashMap::new(),
         }
     }
@@ -111,7 +117,12 @@ impl<'a> Loader<'a> {
     }
 
     /// The documents of a file that are mappings.
-    pub(super) fn documents(&mut self, input: &Input, asked: Option<Span>) -> Option<Vec<Node>> {
+    pub(super) fn documents(
+        &mut self,
+        input: &Input,
+        asked: Option<Span>,
+        layer: Layer,
+    ) -> Option<Vec<Node>> {
         let id = match input {
             Input::Path(path) => self.text(path, asked)?,
             Input::Stdin => match self.files.stdin() {
@@ -123,6 +134,7 @@ impl<'a> Loader<'a> {
                 }
             },
         };
+        self.history.files.entry(id).or_insert(layer);
         match document::parse(id, &self.sources) {
             Ok(documents) => {
                 let documents: Vec<Node> = documents.into_iter().filter(|d| !is_null(d)).collect();
@@ -148,8 +160,13 @@ impl<'a> Loader<'a> {
     /// Loads files over one another into a canonical model with absolute paths.
     pub(super) fn model(&mut self, inputs: &[Input], context: &Context) -> Option<Node> {
         let mut model: Option<Node> = None;
-        for input in inputs {
-            let documents = self.documents(input, None)?;
+        for (index, input) in inputs.iter().enumerate() {
+            let layer = match index {
+                _ if context.included => Layer::Include,
+                0 => Layer::Base,
+                _ => Layer::Override,
+            };
+            let documents = self.documents(input, None, layer)?;
             for mut doc in documents {
                 let before = self.errors();
                 if !self.options.no_interpolate {
@@ -163,6 +180,9 @@ impl<'a> Loader<'a> {
                 }
                 self.extends(&mut doc, input, context, &cleared)?;
                 self.include(&mut doc, context, &cleared)?;
+                if self.options.explain {
+                    self.history.layer(doc.clone());
+                }
                 let mut merged = match model.take() {
                     None => doc,
                     Some(mut base) => {

@@ -19,6 +19,7 @@ mod loader;
 mod merge;
 mod normalize;
 mod paths;
+pub mod provenance;
 mod schema;
 mod select;
 mod short;
@@ -49,6 +50,9 @@ pub struct Loaded {
     pub sources: SourceMap,
     /// The merged tree before decoding, in which every value knows its place.
     pub tree: Node,
+    /// The environment of the process, to tell its variables from those of files.
+    shell: BTreeMap<String, String>,
+    history: provenance::History,
 }
 
 /// A project that is wrong.
@@ -84,7 +88,14 @@ pub fn load(options: &LoadOptions, files: &dyn Files) -> Result<Loaded, Failed> 
         Some((project, tree)) if !loader.failed() => {
             let mut warnings = loader.out;
             tidy(&mut warnings);
-            Ok(Loaded { project, warnings, sources: loader.sources, tree })
+            Ok(Loaded {
+                project,
+                warnings,
+                sources: loader.sources,
+                tree,
+                shell: options.environment.clone(),
+                history: loader.history,
+            })
         }
         _ => {
             let mut diagnostics = loader.out;
@@ -103,7 +114,8 @@ fn run(loader: &mut Loader<'_>) -> Option<(Project, Node)> {
     let mut env = found.env;
     let name = project_name(loader, &found.inputs, &found.base.dir, &env)?;
     env.insert("COMPOSE_PROJECT_NAME".to_owned(), name.clone());
-    let context = Context { base: found.base, env, including: first_file(&found.inputs) };
+    let including = first_file(&found.inputs);
+    let context = Context { base: found.base, env, including, included: false };
     let mut tree = loader.model(&found.inputs, &context)?;
 
     if options.no_interpolate {

@@ -89,6 +89,12 @@ impl SourceMap {
         self.files.get(id.0 as usize)
     }
 
+    /// The file that was opened under this path.
+    pub fn find(&self, path: &Path) -> Option<FileId> {
+        let at = self.files.iter().position(|file| file.path == path)?;
+        u32::try_from(at).ok().map(FileId)
+    }
+
     /// The text of a file; empty for an id of another map.
     pub fn text(&self, id: FileId) -> &str {
         self.file(id).map_or("", |file| &file.text)

@@ -17,6 +17,7 @@ mod diagnostics;
 mod errors;
 mod examples;
 mod exec_run;
+mod explain;
 mod harness;
 mod images;
 mod isolation;

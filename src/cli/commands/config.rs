@@ -10,16 +10,22 @@ use hoist::model::record::Style;
 use hoist::model::{Project, hash, json};
 
 use super::super::load;
-use super::super::render::out;
+use super::super::render::{explain, out};
 use super::{Exit, Settings, Verb};
 
 /// Print the compose files as they are understood
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Args {
+    /// Print what is wrong or doubtful instead of the configuration: as JSON for editors and CI, or text
+    #[arg(long, value_name = "FORMAT", value_parser = ["json", "text"])]
+    diagnostics: Option<String>,
     /// Print the variables that files are interpolated with
     #[arg(long)]
     environment: bool,
+    /// Print for each value at PATH (such as services.web.image) who set it, where, and what it overrode
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "")]
+    explain: Option<String>,
     /// Output format: yaml or json
     #[arg(long, value_name = "FORMAT", default_value = "yaml", value_parser = ["yaml", "json"])]
     format: String,
@@ -94,17 +100,18 @@ impl Verb for Args {
         if self.no_interpolate && !self.only.is_empty() {
             out::talk("warning: service names are ignored together with --no-interpolate\n");
         }
+        options.explain = self.explain.is_some();
+        if let Some(format) = &self.diagnostics {
+            let (report, failed) = load::report(&options, format == "json", settings.color_stdout);
+            self.write(&report)?;
+            return Ok(if failed { Exit::Failure } else { Exit::Success });
+        }
         let loaded = load::load(&settings, &options)?;
         if self.quiet {
             return Ok(Exit::Success);
         }
         let text = self.text(&loaded)?;
-        match &self.output {
-            Some(path) => {
-                std::fs::write(path, text).with_context(|| format!("cannot write `{}`", path.display()))?;
-            }
-            None => out::print(&text)?,
-        }
+        self.write(&text)?;
         Ok(Exit::Success)
     }
 }
@@ -118,8 +125,20 @@ fn lines<S: AsRef<str>>(all: impl IntoIterator<Item = S>) -> String {
 }
 
 impl Args {
+    fn write(&self, text: &str) -> anyhow::Result<()> {
+        match &self.output {
+            Some(path) => {
+                std::fs::write(path, text).with_context(|| format!("cannot write `{}`", path.display()))
+            }
+            None => Ok(out::print(text)?),
+        }
+    }
+
     fn text(&self, loaded: &Loaded) -> anyhow::Result<String> {
         let project = &loaded.project;
+        if let Some(path) = &self.explain {
+            return explain::text(loaded, path, self.format == "json");
+        }
         if self.services {
             return Ok(lines(dependencies_first(project)));
         }
