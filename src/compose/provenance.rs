@@ -131,7 +131,7 @@ impl Loaded {
             overrode: Vec::new(),
         };
         let Some(node) = find(&self.tree, &steps) else {
-            explained.origin = self.from_listed_file(&steps).unwrap_or(explained.origin);
+            explained.origin = self.listed_file(&steps).unwrap_or(explained.origin);
             return explained;
         };
         explained.origin = self.history.origin(node.span);
@@ -162,7 +162,7 @@ impl Loaded {
     }
 
     /// A variable or label that a file listed in `env_file` or `label_file` sets.
-    fn from_listed_file(&self, steps: &[&str]) -> Option<Origin> {
+    fn listed_file(&self, steps: &[&str]) -> Option<Origin> {
         let ["services", service, section, name] = steps else { return None };
         let list = match *section {
             "environment" => "env_file",
