@@ -15,6 +15,7 @@ mod extends;
 pub mod files;
 mod include;
 mod interpolate;
+pub mod json_schema;
 mod loader;
 mod merge;
 mod normalize;

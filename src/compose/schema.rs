@@ -53,6 +53,14 @@ pub(super) struct Object {
     pub(super) name: &'static str,
 }
 
+/// What names of services, networks and so on are made of, for readers of the schema file.
+pub(super) const NAME: &str = "^[a-zA-Z0-9._-]+$";
+/// As [`container_name`].
+pub(super) const CONTAINER_NAME: &str = "[a-zA-Z0-9][a-zA-Z0-9_.-]";
+/// As [`pull_policy`].
+pub(super) const PULL_POLICY: &str =
+    "always|never|build|if_not_present|missing|refresh|daily|weekly|every_[0-9]+[wdhms]";
+
 use Shape::{Any, Bool, Dict, Enum, List, Named, Null, Str, Unique};
 
 const INT: Shape = Shape::Int(i64::MIN, i64::MAX);

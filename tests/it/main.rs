@@ -24,5 +24,6 @@ mod isolation;
 mod logs;
 mod networks;
 mod profiles;
+mod schema;
 mod up_down;
 mod volumes;

@@ -1,0 +1,228 @@
+//! The files under `schemas/`: current, and of one mind with the loader and with what is printed.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use hoist::compose::document::{self, Kind, Node, Tag};
+use hoist::diagnostic::SourceMap;
+use serde_json::Value;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn hoist(dir: &Path, args: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_hoist"))
+        .args(args)
+        .current_dir(dir)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", "/root")
+        .output()
+        .expect("hoist runs");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn schema(name: &str) -> Value {
+    let text = std::fs::read_to_string(root().join("schemas").join(name)).expect("it is checked in");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// What is wrong with `value`: as much of draft 7 as the schemas use, and a panic for more.
+fn judge(value: &Value, schema: &Value, whole: &Value, path: &str) -> Option<String> {
+    let wrong = |what: &str| Some(format!("{path}: {what}: {value}"));
+    let matches = |pattern: &Value, text: &str| {
+        regex::Regex::new(pattern.as_str().expect("text")).expect("a pattern").is_match(text)
+    };
+    for (word, rule) in schema.as_object().expect("a schema is an object") {
+        let found = match word.as_str() {
+            "$schema"
+            | "title"
+            | "description"
+            | "definitions"
+            | "additionalProperties"
+            | "patternProperties" => None,
+            "$ref" => {
+                let target = rule.as_str().expect("text").trim_start_matches('#');
+                judge(value, whole.pointer(target).expect("it is defined"), whole, path)
+            }
+            "type" => {
+                let right = match rule.as_str().expect("text") {
+                    "object" => value.is_object(),
+                    "array" => value.is_array(),
+                    "string" => value.is_string(),
+                    "boolean" => value.is_boolean(),
+                    "null" => value.is_null(),
+                    "number" => value.is_number(),
+                    "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
+                    other => panic!("type {other}"),
+                };
+                if right { None } else { wrong(&format!("is no {rule}")) }
+            }
+            "enum" if !rule.as_array().expect("a list").contains(value) => {
+                wrong(&format!("is none of {rule}"))
+            }
+            "pattern" if !value.as_str().is_none_or(|text| matches(rule, text)) => wrong("does not match"),
+            "minimum" if value.as_f64() < rule.as_f64() => wrong("is too small"),
+            "maximum" if value.as_f64() > rule.as_f64() => wrong("is too big"),
+            "enum" | "pattern" | "minimum" | "maximum" => None,
+            "anyOf" => {
+                let all: Option<Vec<String>> = rule
+                    .as_array()
+                    .expect("a list")
+                    .iter()
+                    .map(|one| judge(value, one, whole, path))
+                    .collect();
+                all.and_then(|all| wrong(&all.join(" and ")))
+            }
+            "items" => value
+                .as_array()
+                .into_iter()
+                .flatten()
+                .enumerate()
+                .find_map(|(index, item)| judge(item, rule, whole, &format!("{path}.{index}"))),
+            "propertyNames" => value.as_object().into_iter().flatten().find_map(|(key, _)| {
+                let short = rule["minLength"].as_u64().is_some_and(|least| (key.len() as u64) < least);
+                let odd = rule.get("pattern").is_some_and(|pattern| !matches(pattern, key));
+                if short || odd { wrong(&format!("`{key}` is no name")) } else { None }
+            }),
+            "required" => rule.as_array().expect("a list").iter().find_map(|key| {
+                let there = value.get(key.as_str().expect("text")).is_some() || !value.is_object();
+                if there { None } else { wrong(&format!("lacks {key}")) }
+            }),
+            "properties" => value.as_object().into_iter().flatten().find_map(|(key, item)| {
+                let extra = key.starts_with("x-") && schema.get("patternProperties").is_some();
+                match rule.get(key) {
+                    Some(rule) => judge(item, rule, whole, &format!("{path}.{key}")),
+                    None if extra || schema["additionalProperties"] != false => None,
+                    None => wrong(&format!("has an unknown key `{key}`")),
+                }
+            }),
+            other => panic!("the schema says `{other}`"),
+        };
+        if found.is_some() {
+            return found;
+        }
+    }
+    // A mapping from any name.
+    if schema.get("properties").is_none()
+        && let Some(rule) = schema.get("additionalProperties")
+    {
+        return value
+            .as_object()
+            .into_iter()
+            .flatten()
+            .find_map(|(key, item)| judge(item, rule, whole, &format!("{path}.{key}")));
+    }
+    None
+}
+
+/// The documents of a compose file as the loader reads them; none when it cannot.
+fn documents(file: &Path) -> Option<Vec<Value>> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let mut sources = SourceMap::default();
+    let id = sources.add(file, "", text);
+    let all = document::parse(id, &sources).ok()?;
+    Some(all.iter().map(json).filter(Value::is_object).collect())
+}
+
+fn json(node: &Node) -> Value {
+    match &node.kind {
+        Kind::Null => Value::Null,
+        Kind::Bool(flag) => (*flag).into(),
+        Kind::Int(number) => (*number).into(),
+        Kind::Float(number) => (*number).into(),
+        Kind::Timestamp(text) | Kind::Text(text) => text.as_str().into(),
+        Kind::List(items) => items.iter().map(json).collect(),
+        // `!reset` is no value, and nothing that a JSON Schema could speak of.
+        Kind::Map(entries) => entries
+            .iter()
+            .filter(|(_, entry)| entry.node.tag != Some(Tag::Reset))
+            .map(|(key, entry)| (key.clone(), json(&entry.node)))
+            .collect::<serde_json::Map<String, Value>>()
+            .into(),
+    }
+}
+
+fn folders() -> Vec<PathBuf> {
+    let own = root().join("tests/fixtures/config");
+    let all = std::fs::read_dir(own).expect("fixtures").map(|entry| entry.expect("an entry").path());
+    all.filter(|path| path.is_dir()).collect()
+}
+
+#[test]
+fn the_schema_of_compose_files_is_current() {
+    let printed = hoist(root(), &["schema", "compose"]);
+    let there = std::fs::read_to_string(root().join("schemas/compose.json")).expect("it is checked in");
+    assert!(printed == there, "run `hoist schema compose > schemas/compose.json`");
+}
+
+#[test]
+fn what_docker_compose_accepts_the_schema_accepts() {
+    let schema = schema("compose.json");
+    let (mut judged, mut wrong) = (0, Vec::new());
+    for folder in folders() {
+        if folder.join("rejected.txt").exists() {
+            continue;
+        }
+        for name in ["compose.yaml", "compose.override.yaml"] {
+            for document in documents(&folder.join(name)).unwrap_or_default() {
+                judged += 1;
+                if let Some(why) = judge(&document, &schema, &schema, "") {
+                    wrong.push(format!("{}/{name}{why}", folder.display()));
+                }
+            }
+        }
+    }
+    assert!(judged > 100, "only {judged} documents were looked at");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_the_loader_refuses_for_its_shape_the_schema_refuses() {
+    let schema = schema("compose.json");
+    let shapes: BTreeSet<&str> = ["unknown-key", "unknown-value"].into();
+    let mut judged = 0;
+    for folder in folders().into_iter().filter(|folder| folder.join("rejected.txt").exists()) {
+        let file = folder.join("compose.yaml");
+        let Some(documents) = documents(&file).filter(|all| all.len() == 1) else { continue };
+        // Text with a variable in it is right wherever the schema looks.
+        if std::fs::read_to_string(&file).is_ok_and(|text| text.contains('$')) {
+            continue;
+        }
+        let said = hoist(&folder, &["-f", "compose.yaml", "config", "--diagnostics", "json"]);
+        let said: Value = serde_json::from_str(&said).expect("JSON");
+        let all = said.as_array().expect("a list").iter();
+        let errors: Vec<&str> = all
+            .filter(|one| one["severity"] == "error")
+            .map(|one| one["code"].as_str().expect("text"))
+            .collect();
+        if !errors.is_empty() && errors.iter().all(|code| shapes.contains(code)) {
+            judged += 1;
+            assert!(judge(&documents[0], &schema, &schema, "").is_some(), "{}: {said}", file.display());
+        }
+    }
+    assert!(judged > 3, "only {judged} files were looked at");
+}
+
+#[test]
+fn what_is_printed_is_as_its_schema_says() {
+    let explain = schema("explain.json");
+    let diagnostics = schema("diagnostics.json");
+    for folder in folders() {
+        let said = hoist(&folder, &["config", "--diagnostics", "json"]);
+        let said: Value = serde_json::from_str(&said).expect("JSON");
+        assert_eq!(judge(&said, &diagnostics, &diagnostics, ""), None, "{}", folder.display());
+        if said.as_array().is_some_and(|all| all.iter().all(|one| one["severity"] != "error")) {
+            let text = hoist(&folder, &["config", "--explain", "--format", "json"]);
+            if let Ok(all) = serde_json::from_str::<Value>(&text) {
+                assert_eq!(judge(&all, &explain, &explain, ""), None, "{}", folder.display());
+            }
+        }
+    }
+    for (name, whole) in [("explain", &explain), ("diagnostics", &diagnostics)] {
+        let printed: Value = serde_json::from_str(&hoist(root(), &["schema", name])).expect("JSON");
+        assert_eq!(printed, *whole, "{name}");
+    }
+}
