@@ -1,4 +1,4 @@
-//! The tables of [`super::schema`] as a JSON Schema (draft 7, which editors read), for completion
+//! The tables of the loader as a JSON Schema (draft 7, which editors read), for completion
 //! and checks while a compose file is written.
 //!
 //! It describes files as they are written, not as they are after interpolation: wherever a number,
