@@ -68,7 +68,8 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<rm::Args>("rm", "Remove stopped containers"),
     Entry::of::<run::Args>("run", "Run a command in a new container of a service"),
     Entry::of::<scale::Args>("scale", "Set how many containers services have"),
-    Entry::of::<schema::Args>("schema", "Print a JSON Schema, for editors and programs").dry_run(),
+    Entry::of::<schema::Args>("schema", "Print a JSON Schema of compose files, or of what hoist prints")
+        .dry_run(),
     Entry::of::<start::Args>("start", "Start existing containers"),
     Entry::of::<stop::Args>("stop", "Stop containers without removing them"),
     Entry::of::<pause::Unpause>("unpause", "Let frozen services go on"),
