@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
+pub mod build;
 pub mod cgroup;
 pub mod container;
 pub mod control;

@@ -1,0 +1,6 @@
+//! Building images: the Dockerfile front end and what executes it.
+//!
+//! [`dockerfile`] is pure: text → syntax tree, mistakes and warnings, and the
+//! expansion of variables. It reads no file and knows no image.
+
+pub mod dockerfile;
