@@ -3,6 +3,8 @@
 //! Every command begins with [`Runtime::repair`]. It costs one directory listing
 //! and one lock attempt per running container when all is well.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::runtime::Runtime;
@@ -17,6 +19,10 @@ use crate::runtime::state::{End, Event, Life, State};
 use crate::spec::RestartPolicy;
 use crate::util::files;
 use crate::util::fs::{self, Lock};
+
+/// How long another command may be at creating a container before the sweep is left to a later
+/// command. Creating takes some milliseconds, or as long as filling a volume takes.
+const CREATION_TAKES: Duration = Duration::from_millis(250);
 
 impl Runtime {
     /// Brings what is on disk in line with what runs: shims that were killed are replaced or their
@@ -179,7 +185,7 @@ impl Runtime {
         }
         // Whoever is creating a container holds this shared.
         let creating = self.containers.root().containers().join(".creating");
-        let Some(_lock) = Lock::try_exclusive(&creating)? else { return Ok(()) };
+        let Some(_lock) = Lock::exclusive_within(&creating, CREATION_TAKES)? else { return Ok(()) };
         for id in half_made {
             if !self.containers.dir(id).join("spec.json").exists() {
                 self.remove_promised_volumes(id)?;

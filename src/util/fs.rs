@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use serde::Serialize;
@@ -155,6 +156,26 @@ impl Lock {
         }
     }
 
+    /// Waits for the exclusive lock, but not longer than `patience`; `None` when it was not free by then.
+    ///
+    /// A lock whose holder was killed is free a little later than the holder is gone where
+    /// that one was about to start a program: between `fork` and `execve` the child has
+    /// copies of all its descriptors.
+    ///
+    /// # Errors
+    /// [`PathError`] when the file cannot be opened or locked.
+    pub fn exclusive_within(path: &Path, patience: Duration) -> Result<Option<Self>> {
+        if let Some(lock) = Self::try_exclusive(path)? {
+            return Ok(Some(lock));
+        }
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let path = path.to_owned();
+        // flock(2) knows no time-out. A thread that gets the lock too late finds nobody to
+        // send it to, and lets go of it.
+        std::thread::spawn(move || drop(sender.send(Self::exclusive(&path))));
+        receiver.recv_timeout(patience).ok().transpose()
+    }
+
     /// Takes over a descriptor that carries the lock already: it was inherited or sent by whoever took it.
     pub fn inherited(file: File, path: &Path) -> Self {
         Self { file, path: path.to_owned() }
@@ -222,5 +243,19 @@ mod tests {
         assert!(Lock::try_exclusive(&path).expect("tried").is_none());
         drop(first);
         assert!(Lock::try_exclusive(&path).expect("tried").is_some());
+    }
+
+    #[test]
+    fn a_lock_is_waited_for_as_long_as_patience_lasts() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("lock");
+        let first = Lock::shared(&path).expect("locked");
+        assert!(Lock::exclusive_within(&path, Duration::from_millis(5)).expect("tried").is_none());
+        let waiting = std::thread::spawn({
+            let path = path.clone();
+            move || Lock::exclusive_within(&path, Duration::from_mins(1)).expect("tried").is_some()
+        });
+        drop(first);
+        assert!(waiting.join().expect("no panic"));
     }
 }

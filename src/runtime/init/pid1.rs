@@ -18,6 +18,8 @@ pub(super) fn run(pid: i32, process: &ProcessPlan) -> ! {
         sys::exit_now(128);
     }
     let Some(command) = Pid::from_raw(pid) else { sys::exit_now(128) };
+    // It was cloned from the shim, with everything the shim had mapped.
+    sys::release_idle_memory();
     loop {
         match sys::wait_for_signal() {
             Ok(libc::SIGCHLD) => reap(command),

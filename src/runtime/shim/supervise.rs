@@ -45,6 +45,9 @@ use crate::{runtime::container::is_id, util::fs};
 /// Bytes taken from a stream at once.
 const CHUNK: usize = 64 << 10;
 
+/// How long nothing happens before memory is given back, once; longer than what is left to do around a start.
+const SETTLES_AFTER: Duration = Duration::from_millis(200);
+
 /// What an epoll event is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Token {
@@ -444,11 +447,16 @@ impl Supervisor {
     pub(super) fn turn_until_over(mut self) {
         let mut events = Vec::with_capacity(32);
         let mut busy = false;
+        // Something happened since memory was last given back.
+        let mut stirred = true;
         while !self.over {
             let mut timeout = self.deadline().map(|at| at.saturating_duration_since(Instant::now()));
             if busy {
                 timeout = Some(Duration::ZERO);
+            } else if stirred {
+                timeout = Some(timeout.map_or(SETTLES_AFTER, |t| t.min(SETTLES_AFTER)));
             }
+            let settles = timeout == Some(SETTLES_AFTER) && !busy;
             let timeout = timeout.map(|t| rustix::time::Timespec {
                 tv_sec: i64::try_from(t.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: i64::from(t.subsec_nanos()),
@@ -464,6 +472,11 @@ impl Supervisor {
                 busy = false;
                 self.buffer = Vec::new();
                 self.log.relax();
+            } else if events.is_empty() && settles {
+                stirred = false;
+                sys::release_idle_memory();
+            } else {
+                stirred = true;
             }
             for event in &events {
                 if let Some(token) = Token::of(event.data) {

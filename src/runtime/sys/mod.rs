@@ -11,6 +11,7 @@ mod clone;
 mod errno;
 mod exec;
 mod fds;
+mod memory;
 mod mount;
 pub mod netlink;
 mod pidfd;
@@ -23,6 +24,7 @@ pub use clone::{CloneFlags, Cloned, clone3, exit_now, in_forked_child, is_single
 pub use errno::Errno;
 pub use exec::{CStringArray, execve};
 pub use fds::{close_from, getcwd_raw, set_cloexec_from};
+pub use memory::release_idle_memory;
 pub use mount::{MountAttributes, mount_setattr};
 pub use pidfd::pidfd_exit_status;
 pub use sealed::sealed_self;
