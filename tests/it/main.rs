@@ -14,6 +14,7 @@ mod cli;
 mod config;
 mod depends_on;
 mod diagnostics;
+mod dockerfile;
 mod errors;
 mod examples;
 mod exec_run;

@@ -3,4 +3,8 @@
 //! [`dockerfile`] is pure: text → syntax tree, mistakes and warnings, and the
 //! expansion of variables. It reads no file and knows no image.
 
+pub mod archive;
 pub mod dockerfile;
+pub mod download;
+pub mod git;
+pub mod ignore;

@@ -174,7 +174,7 @@ pub struct Run {
     pub network: Option<RunNetwork>,
     /// `--security=insecure`: needs the entitlement `security.insecure`.
     pub insecure: bool,
-    /// The first word of `--security` or `--network` for messages about entitlements.
+    /// The values of `--network` and `--security` as written, for messages about entitlements.
     pub flags: Vec<Word>,
 }
 
@@ -186,7 +186,8 @@ pub enum Script {
     /// A text for the shell that `SHELL` set. A lone heredoc is here as its content;
     /// several, or one among other words, as the line with the bodies after it.
     Shell(String),
-    /// A lone heredoc with a `#!` line: BuildKit mounts it at `/dev/pipes/NAME`, executable, and runs that.
+    /// A lone heredoc with a `#!` line: it is mounted read-only at `/dev/pipes/NAME`, mode 0755,
+    /// and that path is the text for the shell that `SHELL` set.
     Executable {
         /// The heredoc's name.
         name: String,
