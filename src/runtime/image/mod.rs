@@ -39,7 +39,7 @@ mod reference;
 mod registry;
 mod save;
 mod store;
-mod tar;
+pub(crate) mod tar;
 mod unpack;
 
 pub use apply::ApplyError;
@@ -52,9 +52,11 @@ pub use import::{Import, ImportError};
 pub use ingest::{Event, Progress};
 pub use pull::Pulled;
 pub use reference::{DOCKER_HUB, Digest, NameError, Platform, Reference};
+pub(crate) use registry::web_agent;
 pub use registry::{Credential, Credentials, Registries, RegistryError};
 pub use store::{Hold, Image, RootAttributes, Store};
 pub use tar::TarError;
+pub(crate) use unpack::Form;
 pub use unpack::{Limits, UnpackError};
 
 use std::path::PathBuf;

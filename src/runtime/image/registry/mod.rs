@@ -7,9 +7,11 @@ mod client;
 mod credentials;
 mod lookup;
 mod trust;
+mod web;
 
 pub(crate) use client::{Blob, Client};
 pub use credentials::{Credential, Credentials};
+pub(crate) use web::agent as web_agent;
 
 use super::reference::{NameError, Platform};
 
