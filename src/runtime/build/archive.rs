@@ -155,13 +155,13 @@ impl Unpacker<'_> {
                 Kind::Directory => self.directory(entry, &parent, &path, name)?,
                 Kind::HardLink => self.hard_link(entry, &parent, name)?,
                 Kind::Symlink => {
-                    self.clear(entry, &parent, name)?;
+                    Self::clear(entry, &parent, name)?;
                     rustix::fs::symlinkat(&entry.link[..], &parent, name)
                         .map_err(step("make the link", entry))?;
                     self.node(entry, &parent, name)?;
                 }
                 Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => {
-                    self.clear(entry, &parent, name)?;
+                    Self::clear(entry, &parent, name)?;
                     let (kind, device) = match entry.kind {
                         Kind::CharDevice => (FileType::CharacterDevice, entry.device),
                         Kind::BlockDevice => (FileType::BlockDevice, entry.device),
@@ -219,7 +219,7 @@ impl Unpacker<'_> {
         if self.bytes > self.limit {
             return Err(ArchiveError::Bomb(format!("{} bytes", self.limit)));
         }
-        self.clear(entry, parent, name)?;
+        Self::clear(entry, parent, name)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600));
         let file = File::from(file.map_err(step("create", entry))?);
@@ -250,7 +250,7 @@ impl Unpacker<'_> {
                 let there = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
                     .map_err(step("look at", entry))?;
                 if FileType::from_raw_mode(there.st_mode) != FileType::Directory {
-                    self.clear(entry, parent, name)?;
+                    Self::clear(entry, parent, name)?;
                     rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700))
                         .map_err(step("make the directory", entry))?;
                 }
@@ -288,7 +288,7 @@ impl Unpacker<'_> {
         {
             return Ok(());
         }
-        self.clear(entry, parent, name)?;
+        Self::clear(entry, parent, name)?;
         rustix::fs::linkat(&from, last, parent, name, AtFlags::empty())
             .map_err(step("make the hard link", entry))
     }
@@ -308,7 +308,7 @@ impl Unpacker<'_> {
     }
 
     /// Takes away what has the name of an entry.
-    fn clear(&self, entry: &Entry, parent: &OwnedFd, name: &[u8]) -> Result<()> {
+    fn clear(entry: &Entry, parent: &OwnedFd, name: &[u8]) -> Result<()> {
         match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(Errno::ISDIR) => remove_tree(parent, name).map_err(step("replace", entry)),

@@ -98,7 +98,7 @@ pub fn download(address: &str, path: &Path, limit: u64) -> Result<Download, Down
     let text = |name: header::HeaderName| answer.headers().get(name).and_then(|value| value.to_str().ok());
     let modified = text(header::LAST_MODIFIED)
         .and_then(|time| rfc2822::DateTimeParser::new().parse_timestamp(time).ok())
-        .map_or(0, |time| time.as_second());
+        .map_or(0, jiff::Timestamp::as_second);
     let name = text(header::CONTENT_DISPOSITION).and_then(attached).or_else(|| last_part(uri.path()));
     let name = name.unwrap_or_else(|| "download".to_owned());
 

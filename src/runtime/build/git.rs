@@ -93,7 +93,7 @@ impl GitAddress {
         } else if address.starts_with("git://")
             || address.starts_with("ssh://")
             || scp
-            || http && address.ends_with(".git")
+            || http && address.strip_suffix(".git").is_some()
         {
             address.to_owned()
         } else {
