@@ -129,7 +129,7 @@ pub fn download(address: &str, path: &Path, limit: u64) -> Result<Download, Down
 }
 
 /// An address without a password.
-fn shown(address: &str) -> String {
+pub(super) fn shown(address: &str) -> String {
     let Some((scheme, rest)) = address.split_once("://") else { return address.to_owned() };
     let host_end = rest.find('/').unwrap_or(rest.len());
     match rest[..host_end].rfind('@') {
@@ -151,14 +151,14 @@ fn last_part(path: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::{BufRead as _, BufReader};
     use std::net::TcpListener;
 
     use super::*;
 
     /// Answers one request after the other, whatever it asks for.
-    fn serve(answers: Vec<String>) -> String {
+    pub(in super::super) fn serve(answers: Vec<String>) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         std::thread::spawn(move || {
@@ -172,7 +172,7 @@ mod tests {
         address
     }
 
-    fn answer(head: &str, body: &str) -> String {
+    pub(in super::super) fn answer(head: &str, body: &str) -> String {
         format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
     }
 

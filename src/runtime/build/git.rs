@@ -109,7 +109,7 @@ impl GitAddress {
     }
 
     /// The repository without a password.
-    fn shown(&self) -> String {
+    pub(super) fn shown(&self) -> String {
         match self
             .repository
             .split_once("://")

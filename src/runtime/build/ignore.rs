@@ -112,6 +112,34 @@ impl Ignore {
         ignored
     }
 
+    /// Takes out what does not count. `all` has directories before what is in them; of those that do
+    /// not count, the ones that something below is kept of stay. Tells of each whether it counts itself.
+    pub fn retain<T>(
+        &self,
+        all: Vec<(Vec<u8>, T)>,
+        is_directory: impl Fn(&T) -> bool,
+    ) -> Vec<(Vec<u8>, T, bool)> {
+        let mut out: Vec<(Vec<u8>, T, bool)> = Vec::with_capacity(all.len());
+        // Directories at the end of `out` that stay only if something of them follows.
+        let mut waiting = 0;
+        for (path, what) in all {
+            while waiting > 0 && out.last().is_some_and(|(above, ..)| !is_within(&path, above)) {
+                out.pop();
+                waiting -= 1;
+            }
+            let counts = !self.ignores(&path);
+            if counts {
+                waiting = 0;
+                out.push((path, what, true));
+            } else if is_directory(&what) && self.may_keep_below(&path) {
+                waiting += 1;
+                out.push((path, what, false));
+            }
+        }
+        out.truncate(out.len() - waiting);
+        out
+    }
+
     /// Whether something below a directory that does not count may count.
     pub fn may_keep_below(&self, directory: &[u8]) -> bool {
         let directory = String::from_utf8_lossy(directory);
@@ -120,6 +148,11 @@ impl Ignore {
             is_below(fixed, &directory) || is_below(&directory, fixed)
         })
     }
+}
+
+/// Whether `path` is below the directory `above`.
+fn is_within(path: &[u8], above: &[u8]) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.first() == Some(&b'/'))
 }
 
 /// Whether `path` is `above` or below it.
@@ -322,6 +355,15 @@ mod tests {
                 && ignore.may_keep_below(b"dir/keep")
                 && !ignore.may_keep_below(b"dir/a")
         );
+    }
+
+    #[test]
+    fn directories_stay_for_what_is_kept_in_them() {
+        let all = ["a", "a/b", "a/b/c", "a/b/keep", "a/d", "a/d/e", "f", "g", "g/h"];
+        let all = all.iter().map(|path| (path.as_bytes().to_vec(), ())).collect();
+        let kept = Ignore::of(["a", "!a/b/keep", "g/*", "!g/none"]).unwrap().retain(all, |()| true);
+        let kept: Vec<_> = kept.iter().map(|(path, (), own)| (str::from_utf8(path).unwrap(), *own)).collect();
+        assert_eq!(kept, [("a", false), ("a/b", false), ("a/b/keep", true), ("f", true), ("g", true)]);
     }
 
     #[test]

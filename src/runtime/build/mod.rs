@@ -6,5 +6,6 @@
 pub mod archive;
 pub mod dockerfile;
 pub mod download;
+pub mod fetch;
 pub mod git;
 pub mod ignore;
