@@ -214,6 +214,14 @@ impl Settings {
         self.environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// A format that the user has chosen for all lists of a kind in Docker's `config.json`:
+    /// `psFormat`, `statsFormat`. A file that cannot be read or understood chooses nothing.
+    pub(crate) fn docker_format(&self, key: &str) -> Option<String> {
+        let path = self.docker.config_dir.as_ref()?.join("config.json");
+        let config: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        config.get(key)?.as_str().filter(|format| !format.is_empty()).map(str::to_owned)
+    }
+
     fn switch(&self, name: &str) -> bool {
         self.environment.get(name).is_some_and(|word| truthy(word))
     }

@@ -33,6 +33,11 @@ pub type LockWaiting<'a> = &'a (dyn Fn(&str) + Send + Sync);
 /// Called with each step of a pull; must not block.
 pub type PullProgress<'a> = &'a (dyn Fn(PullEvent) + Send + Sync);
 
+/// Where an archive is written. Called on a thread that may wait.
+pub type ArchiveSink = Box<dyn std::io::Write + Send>;
+/// Where an archive is read from, by a thread that may wait.
+pub type ArchiveSource = Box<dyn std::io::Read + Send>;
+
 /// Runs containers.
 ///
 /// Names and ids: wherever a container is named by `&str`, a full id, an
@@ -110,6 +115,21 @@ pub trait Engine: Send + Sync + 'static {
     }
     /// Containers, stopped ones included, carrying all these labels.
     async fn list(&self, labels: &[String]) -> Result<Vec<ContainerState>>;
+    /// The processes of a running container as a table, in the engine's own columns.
+    async fn processes(&self, container: &str) -> Result<ProcessTable>;
+    /// What a container uses now; `None` when it does not run.
+    async fn usage(&self, container: &str) -> Result<Option<UsageState>>;
+
+    // files of a container, whatever its phase; paths are absolute and end inside it
+    /// What is at a path; `None` when there is nothing. A link at its end is not followed unless the path ends in `/`.
+    async fn path_state(&self, container: &str, path: &str) -> Result<Option<PathState>>;
+    /// Writes what is at a path to `sink` as a tar archive whose names begin with the path's last part (`.` for `…/.`).
+    async fn pack(&self, container: &str, path: &str, sink: ArchiveSink) -> Result<()>;
+    /// Unpacks a tar archive into a directory. Nothing of another kind (file, directory) is replaced. With
+    /// `as_user` everything belongs to the container's user, else to whom the archive says.
+    async fn unpack(&self, container: &str, path: &str, source: ArchiveSource, as_user: bool) -> Result<()>;
+    /// Removes paths with all below them; what is not there is skipped.
+    async fn delete_paths(&self, container: &str, paths: &[String]) -> Result<()>;
     /// Waits until the container is not running any more (restarts by policy excluded) and gives its exit code.
     async fn wait(&self, container: &str) -> Result<i32>;
 

@@ -240,6 +240,66 @@ pub struct MountState {
     pub read_only: bool,
 }
 
+/// The processes of a container. Every row has as many cells as there are titles.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProcessTable {
+    /// `UID`, `PID`, …, `CMD`.
+    pub titles: Vec<String>,
+    /// One row per process.
+    pub rows: Vec<Vec<String>>,
+}
+
+/// What a container uses at one moment. Counters begin with its start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UsageState {
+    /// When this was looked at.
+    pub at: Timestamp,
+    /// Processor time so far, all processors together.
+    pub cpu: std::time::Duration,
+    /// Bytes of memory, without file cache that nobody has used for a while.
+    pub memory: u64,
+    /// Most bytes it may use: its own limit, else the machine's memory.
+    pub memory_limit: u64,
+    /// Bytes received over its networks.
+    pub received: u64,
+    /// Bytes sent over its networks.
+    pub sent: u64,
+    /// Bytes read from block devices.
+    pub read: u64,
+    /// Bytes written to block devices.
+    pub written: u64,
+    /// Tasks.
+    pub tasks: u64,
+}
+
+/// What is at a path of a container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathKind {
+    /// Regular file.
+    #[default]
+    File,
+    /// Directory.
+    Directory,
+    /// Symbolic link.
+    Link,
+    /// Device, FIFO or socket.
+    Special,
+}
+
+/// What is at a path of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PathState {
+    /// Kind.
+    pub kind: PathKind,
+    /// Bytes.
+    pub size: u64,
+    /// What a link points to: as it is written in it, or already as an absolute path.
+    pub link: Option<String>,
+}
+
 /// A container's place on one network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

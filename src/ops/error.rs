@@ -121,6 +121,17 @@ pub enum OpsError {
         #[source]
         source: Box<EngineError>,
     },
+    /// `cp` failed.
+    #[error("cannot copy {from} to {to}")]
+    Copy {
+        /// As shown to the user.
+        from: String,
+        /// As shown to the user.
+        to: String,
+        /// Why.
+        #[source]
+        source: super::cp::CopyError,
+    },
     /// Services did not come up.
     #[error("{0}")]
     NotReady(Box<FailureReport>),

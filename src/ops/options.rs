@@ -444,6 +444,67 @@ pub struct ScaleOptions {
     pub no_deps: bool,
 }
 
+/// Where `cp` copies from or to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A path of this machine.
+    Local(std::path::PathBuf),
+    /// A path of a service's containers.
+    Service {
+        /// Which.
+        service: String,
+        /// Absolute, or relative to `/`.
+        path: String,
+    },
+    /// A tar archive on standard input or output.
+    Stream,
+}
+
+/// `cp`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyOptions {
+    /// From where.
+    pub source: Place,
+    /// To where.
+    pub destination: Place,
+    /// Which replica; none is the first one to copy from, and all of them to copy to.
+    pub index: Option<u32>,
+    /// One-off containers, too.
+    pub all: bool,
+    /// What is copied in belongs to the container's user.
+    pub archive: bool,
+    /// A link that is named as the source stands for what it points to.
+    pub follow_link: bool,
+    /// Check everything, copy nothing.
+    pub dry_run: bool,
+}
+
+/// The processes of one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerProcesses {
+    /// Container name.
+    pub container: String,
+    /// Its service.
+    pub service: String,
+    /// Replica number; none for a one-off.
+    pub number: Option<u32>,
+    /// Its processes.
+    pub table: crate::engine::ProcessTable,
+}
+
+/// What `stats` shows of one container.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ContainerUsage {
+    /// Container id.
+    pub id: String,
+    /// Container name.
+    pub name: String,
+    /// Processor time over the time since the last look: 1.0 is one processor. None at the first look.
+    pub cpu: Option<f64>,
+    /// What the engine says; all zero when it does not run.
+    pub state: crate::engine::UsageState,
+}
+
 /// `events`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventsOptions {

@@ -9,7 +9,8 @@ use futures_util::future::{ready, try_join_all};
 use super::context::{Context, Origin};
 use super::lifecycle::selected;
 use super::options::{
-    ContainerImage, EventsOptions, PortOptions, ProjectContainer, ProjectSummary, PsOptions, PublishedAt,
+    ContainerImage, ContainerProcesses, EventsOptions, PortOptions, ProjectContainer, ProjectSummary,
+    PsOptions, PublishedAt,
 };
 use super::{OpsError, Result};
 use crate::engine::{BoxStream, Engine, EngineError, EngineEvent, Phase, PortState, VolumeState};
@@ -105,6 +106,33 @@ pub async fn port(ctx: &Context, options: &PortOptions) -> Result<PublishedAt> {
 fn port_text(port: &PortState) -> Option<String> {
     let (address, number) = port.published?;
     Some(format!("{}->{}/{}", std::net::SocketAddr::new(address, number), port.target, port.protocol))
+}
+
+/// The processes of the running containers of services, by container name.
+///
+/// # Errors
+/// Unknown services; those of the engine.
+pub async fn top(ctx: &Context, services: &[String]) -> Result<Vec<ContainerProcesses>> {
+    ctx.check_services(services)?;
+    let running = |c: &ObservedContainer| {
+        selected(c, services) && matches!(c.state.phase, Phase::Running | Phase::Paused)
+    };
+    let looked_up = ctx.containers().await?.into_iter().filter(running).map(|container| async move {
+        let table = match ctx.engine.processes(&container.state.id).await {
+            // It has ended since it was listed.
+            Err(EngineError::NotFound { .. }) => return Ok(None),
+            other => other?,
+        };
+        Ok::<_, OpsError>(Some(ContainerProcesses {
+            container: container.state.name,
+            service: container.service,
+            number: container.number,
+            table,
+        }))
+    });
+    let mut found: Vec<_> = try_join_all(looked_up).await?.into_iter().flatten().collect();
+    found.sort_by(|a, b| a.container.cmp(&b.container));
+    Ok(found)
 }
 
 /// All projects of an engine, by name.

@@ -161,6 +161,9 @@ pub enum RuntimeError {
     /// Volumes.
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    /// Copying out of or into a container.
+    #[error(transparent)]
+    Files(#[from] crate::runtime::files::FilesError),
     /// Files of ours.
     #[error(transparent)]
     Path(#[from] PathError),

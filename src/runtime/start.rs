@@ -352,7 +352,7 @@ impl Runtime {
         }
     }
 
-    fn cgroup_path(&self, spec: &ContainerSpec, id: &str) -> String {
+    pub(super) fn cgroup_path(&self, spec: &ContainerSpec, id: &str) -> String {
         let tag = self.containers.root().tag();
         match &spec.resources.cgroup_parent {
             Some(parent) if !parent.trim_matches('/').is_empty() => {
@@ -388,7 +388,7 @@ impl Runtime {
         })
     }
 
-    fn mount_plan(&self, container: &str, record: &MountRecord) -> Result<MountPlan> {
+    pub(super) fn mount_plan(&self, container: &str, record: &MountRecord) -> Result<MountPlan> {
         let invalid = |reason: String| RuntimeError::Invalid { container: container.to_owned(), reason };
         let mut read_only = record.mount.read_only;
         let source = match &record.mount.source {

@@ -1,5 +1,6 @@
 //! Small things every module may use; one thing per file.
 
+pub mod exact;
 pub mod files;
 pub mod fs;
 pub mod ids;

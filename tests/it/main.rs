@@ -12,6 +12,7 @@ mod architecture;
 mod chaos;
 mod cli;
 mod config;
+mod copy;
 mod depends_on;
 mod diagnostics;
 mod dockerfile;

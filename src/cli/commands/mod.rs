@@ -9,6 +9,7 @@ use super::settings::Settings;
 mod attach;
 mod completion;
 mod config;
+mod cp;
 mod create;
 mod down;
 mod events;
@@ -29,7 +30,9 @@ mod run;
 mod scale;
 mod schema;
 mod start;
+mod stats;
 mod stop;
+mod top;
 mod translate;
 mod up;
 mod version;
@@ -50,6 +53,7 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<config::Args>("config", "Print the compose files as they are understood")
         .aliases(&["convert"])
         .dry_run(),
+    Entry::of::<cp::Args>("cp", "Copy files between this machine and containers of a service").dry_run(),
     Entry::of::<create::Args>("create", "Create containers without starting them").dry_run(),
     Entry::of::<down::Args>("down", "Stop and remove containers and networks"),
     Entry::of::<events::Args>("events", "Follow what happens to the containers").dry_run(),
@@ -71,7 +75,10 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<schema::Args>("schema", "Print a JSON Schema of compose files, or of what hoist prints")
         .dry_run(),
     Entry::of::<start::Args>("start", "Start existing containers"),
+    Entry::of::<stats::Args>("stats", "Show how much processor, memory, network and disk containers use")
+        .dry_run(),
     Entry::of::<stop::Args>("stop", "Stop containers without removing them"),
+    Entry::of::<top::Args>("top", "Show the running processes of services").dry_run(),
     Entry::of::<pause::Unpause>("unpause", "Let frozen services go on"),
     Entry::of::<up::Args>("up", "Create and start containers, and follow their output").dry_run(),
     Entry::of::<version::Args>("version", "Show the version of hoist").dry_run(),
@@ -91,11 +98,8 @@ pub(crate) const NOT_YET: &[(&str, &str)] = &[
     ("bridge", "the transformers are images of Docker Inc. that need its engine"),
     ("build", "hoist cannot build images yet; build elsewhere and `hoist image load` the archive"),
     ("commit", "hoist cannot make an image from a container yet"),
-    ("cp", "hoist cannot copy files yet; use `hoist exec -T SERVICE tar c …`"),
     ("export", "hoist cannot export a file system yet; use `hoist exec -T SERVICE tar c …`"),
     ("publish", "hoist cannot publish a compose application yet"),
     ("push", "hoist cannot push images yet"),
-    ("stats", "hoist does not show resource usage yet"),
-    ("top", "hoist does not list processes yet; use `hoist exec SERVICE ps`"),
     ("watch", "hoist does not watch files yet"),
 ];

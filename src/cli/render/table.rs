@@ -4,13 +4,15 @@ use std::fmt::Write as _;
 
 use unicode_width::UnicodeWidthStr as _;
 
-/// The two styles that Docker Compose prints.
+/// The styles that Docker Compose prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
     /// `ls`, `images`: cells at least 20 wide, the last one padded as well.
     Wide,
     /// `ps`, `volumes`, `stats`: cells at least 10 wide.
     Formatter,
+    /// `top`: cells at least 4 wide.
+    Narrow,
 }
 
 /// A table under construction.
@@ -36,6 +38,7 @@ impl Table {
         let (least, gap) = match self.style {
             Style::Wide => (20, 3),
             Style::Formatter => (10, 3),
+            Style::Narrow => (4, 2),
         };
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let mut widths = vec![least; columns];

@@ -38,6 +38,12 @@ pub(crate) fn human_size(bytes: u64) -> String {
     scaled(bytes, 1000, &UNITS, 3)
 }
 
+/// Bytes in binary units with four significant digits: `23.54GiB`, `488KiB`, `0B`.
+pub(crate) fn binary_size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    scaled(bytes, 1024, &UNITS, 4)
+}
+
 /// The largest unit that keeps the number at 1 or more, without trailing zeros.
 fn scaled(bytes: u64, base: u64, units: &[&str], digits: usize) -> String {
     let mut unit = 0;

@@ -2,6 +2,7 @@
 
 use crate::engine::EngineError;
 use crate::runtime::error::{RuntimeError, ShimError};
+use crate::runtime::files::FilesError;
 use crate::runtime::image::ImageError;
 use crate::runtime::init::LaunchError;
 use crate::runtime::network::NetworkError;
@@ -32,6 +33,7 @@ pub(super) fn engine_error(error: RuntimeError) -> EngineError {
         RuntimeError::Image(ImageError::InUse { image, container, .. }) => {
             EngineError::InUse { kind: "image", name: image, by: container }
         }
+        RuntimeError::Files(FilesError::Missing { path }) => not_found("file or directory", path),
         RuntimeError::Volume(VolumeError::NotFound(name)) => not_found("volume", name),
         RuntimeError::Volume(VolumeError::InUse { name, users }) => {
             EngineError::InUse { kind: "volume", name, by: users.join(", ") }

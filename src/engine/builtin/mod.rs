@@ -11,8 +11,9 @@ use rustix::thread::CapabilitySet;
 use tokio::sync::Semaphore;
 
 use super::{
-    Attached, BoxStream, ContainerState, Engine, EngineError, EngineEvent, ImageState, LockWaiting, LogFrame,
-    LogOptions, NetworkState, ProjectLock, PullEvent, PullProgress, Result, VolumeState,
+    ArchiveSink, ArchiveSource, Attached, BoxStream, ContainerState, Engine, EngineError, EngineEvent,
+    ImageState, LockWaiting, LogFrame, LogOptions, NetworkState, PathState, ProcessTable, ProjectLock,
+    PullEvent, PullProgress, Result, UsageState, VolumeState,
 };
 use crate::runtime::Runtime;
 use crate::runtime::image::{self, User};
@@ -21,6 +22,7 @@ use crate::runtime::root::Root;
 use crate::spec::{ContainerSpec, EndpointSpec, ExecSpec, NetworkMode, NetworkSpec, VolumeSpec};
 
 mod error;
+mod inside;
 mod state;
 mod streams;
 
@@ -312,6 +314,42 @@ impl Engine for BuiltinEngine {
             .filter(|c| matches(&c.record.spec.labels, labels))
             .map(|c| state::container(c, &self.networks))
             .collect())
+    }
+
+    async fn processes(&self, container: &str) -> Result<ProcessTable> {
+        self.runtime.processes(container).map(|found| inside::table(&found)).map_err(engine_error)
+    }
+
+    async fn usage(&self, container: &str) -> Result<Option<UsageState>> {
+        let usage = self.runtime.usage(container).map_err(engine_error)?;
+        Ok(usage.map(|usage| inside::usage(&usage, jiff::Timestamp::now())))
+    }
+
+    async fn path_state(&self, container: &str, path: &str) -> Result<Option<PathState>> {
+        let (container, path) = (container.to_owned(), path.to_owned());
+        let found = self.call(move |runtime| runtime.file_state(&container, &path)).await?;
+        Ok(found.map(inside::path_state))
+    }
+
+    async fn pack(&self, container: &str, path: &str, mut sink: ArchiveSink) -> Result<()> {
+        let (container, path) = (container.to_owned(), path.to_owned());
+        self.call(move |runtime| runtime.pack(&container, &path, &mut *sink)).await
+    }
+
+    async fn unpack(
+        &self,
+        container: &str,
+        path: &str,
+        mut source: ArchiveSource,
+        as_user: bool,
+    ) -> Result<()> {
+        let (container, path) = (container.to_owned(), path.to_owned());
+        self.call(move |runtime| runtime.unpack(&container, &path, &mut *source, as_user)).await
+    }
+
+    async fn delete_paths(&self, container: &str, paths: &[String]) -> Result<()> {
+        let (container, paths) = (container.to_owned(), paths.to_vec());
+        self.call(move |runtime| runtime.delete_paths(&container, &paths)).await
     }
 
     async fn wait(&self, container: &str) -> Result<i32> {

@@ -19,14 +19,16 @@ use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker as Client};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    Attached, BoxStream, ContainerState, Engine, EngineError, EngineEvent, ImageState, LockWaiting, LogFrame,
-    LogOptions, NetworkState, ProjectLock, PullEvent, PullProgress, Result, VolumeState,
+    ArchiveSink, ArchiveSource, Attached, BoxStream, ContainerState, Engine, EngineError, EngineEvent,
+    ImageState, LockWaiting, LogFrame, LogOptions, NetworkState, PathState, ProcessTable, ProjectLock,
+    PullEvent, PullProgress, Result, UsageState, VolumeState,
 };
 use crate::spec::{ContainerSpec, EndpointSpec, ExecSpec, MountSource, NetworkMode, NetworkSpec, VolumeSpec};
 
 mod connect;
 mod create;
 mod error;
+mod inside;
 mod state;
 mod streams;
 
@@ -486,6 +488,30 @@ impl Engine for DockerEngine {
         let states = stream::iter(ids.map(|id| async move { self.inspect(&id).await }));
         let states: Vec<Option<ContainerState>> = states.buffered(PARALLEL).try_collect().await?;
         Ok(states.into_iter().flatten().collect())
+    }
+
+    async fn processes(&self, container: &str) -> Result<ProcessTable> {
+        self.process_table(container).await
+    }
+
+    async fn usage(&self, container: &str) -> Result<Option<UsageState>> {
+        self.usage_state(container).await
+    }
+
+    async fn path_state(&self, container: &str, path: &str) -> Result<Option<PathState>> {
+        self.look_at_path(container, path).await
+    }
+
+    async fn pack(&self, container: &str, path: &str, sink: ArchiveSink) -> Result<()> {
+        self.download(container, path, sink).await
+    }
+
+    async fn unpack(&self, container: &str, path: &str, source: ArchiveSource, as_user: bool) -> Result<()> {
+        self.upload(container, path, source, as_user).await
+    }
+
+    async fn delete_paths(&self, container: &str, paths: &[String]) -> Result<()> {
+        self.remove_paths(container, paths).await
     }
 
     async fn wait(&self, container: &str) -> Result<i32> {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use super::files::Files;
 use super::script::{Script, Step};
 use super::{FakeEngine, State, not_found};
 use crate::engine::{
@@ -24,6 +25,7 @@ pub(super) struct Container {
     pub(super) log: Vec<LogFrame>,
     pub(super) changes: watch::Sender<u64>,
     pub(super) stopped_by_hand: bool,
+    pub(super) files: Files,
     /// Counts starts, so that what is left of an earlier run changes nothing.
     run: u64,
     playing: Option<AbortHandle>,
@@ -162,6 +164,7 @@ impl State {
             log: Vec::new(),
             changes: watch::Sender::new(0),
             stopped_by_hand: false,
+            files: Files::default(),
             run: 0,
             playing: None,
         };

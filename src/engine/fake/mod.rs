@@ -18,13 +18,14 @@ use jiff::Timestamp;
 use tokio::sync::{broadcast, watch};
 
 use super::{
-    Attached, BoxStream, ContainerState, Engine, EngineError, EngineEvent, EventAction, ImageState,
-    LockWaiting, LogFrame, LogOptions, NetworkState, Phase, ProjectLock, PullEvent, PullProgress, Result,
-    StdStream, VolumeState,
+    ArchiveSink, ArchiveSource, Attached, BoxStream, ContainerState, Engine, EngineError, EngineEvent,
+    EventAction, ImageState, LockWaiting, LogFrame, LogOptions, NetworkState, PathState, Phase, ProcessTable,
+    ProjectLock, PullEvent, PullProgress, Result, StdStream, UsageState, VolumeState,
 };
 use crate::spec::{ContainerSpec, EndpointSpec, ExecSpec, NetworkSpec, VolumeSpec};
 
 mod container;
+mod files;
 mod script;
 mod streams;
 
@@ -127,6 +128,18 @@ impl FakeEngine {
     /// The calls so far that changed or asked something, oldest first, and forgets them.
     pub fn take_calls(&self) -> Vec<String> {
         std::mem::take(&mut self.lock().calls)
+    }
+
+    /// The files that were copied into a container: absolute paths and content.
+    pub fn files(&self, container: &str) -> BTreeMap<String, Vec<u8>> {
+        self.lock().container(container).map(|found| found.files.all()).unwrap_or_default()
+    }
+
+    /// Puts a file into a container.
+    pub fn put_file(&self, container: &str, path: &str, content: &[u8]) {
+        if let Ok(container) = self.lock().container_mut(container) {
+            container.files.unpack("/", vec![(path.to_owned(), Some(content.to_vec()))]);
+        }
     }
 
     /// Prints a line as the main process of a container.
@@ -529,6 +542,60 @@ impl Engine for FakeEngine {
         let state = self.lock();
         let matching = state.containers.values().filter(|c| has_labels(&c.state.labels, labels));
         Ok(matching.map(|c| c.state.clone()).collect())
+    }
+
+    async fn processes(&self, container: &str) -> Result<ProcessTable> {
+        self.call("top", container).await?;
+        let state = self.lock();
+        let container = state.container(container)?;
+        let row = vec![container.state.pid.to_string(), container.state.command.join(" ")];
+        Ok(ProcessTable { titles: vec!["PID".into(), "CMD".into()], rows: vec![row] })
+    }
+
+    async fn usage(&self, container: &str) -> Result<Option<UsageState>> {
+        self.call("usage", container).await?;
+        let mut state = self.lock();
+        let at = state.now();
+        let runs = state.container(container)?.is_running();
+        // One processor, always busy: the clock counts both.
+        let cpu = Duration::try_from(at.duration_since(Timestamp::UNIX_EPOCH)).unwrap_or_default();
+        Ok(runs.then(|| UsageState {
+            at,
+            cpu,
+            memory: 1 << 20,
+            memory_limit: 1 << 30,
+            tasks: 1,
+            ..UsageState::default()
+        }))
+    }
+
+    async fn path_state(&self, container: &str, path: &str) -> Result<Option<PathState>> {
+        Ok(self.lock().container(container)?.files.state(path))
+    }
+
+    async fn pack(&self, container: &str, path: &str, sink: ArchiveSink) -> Result<()> {
+        self.call("pack", container).await?;
+        let archive = self.lock().container(container)?.files.pack(path)?;
+        files::write(sink, &archive)
+    }
+
+    async fn unpack(&self, container: &str, path: &str, source: ArchiveSource, _as_user: bool) -> Result<()> {
+        self.call("unpack", container).await?;
+        // Others want to run while the archive is made.
+        let entries = tokio::task::spawn_blocking(|| files::read(source)).await;
+        let entries = entries.map_err(|stopped| EngineError::Invalid(stopped.to_string()))??;
+        self.lock().container_mut(container)?.files.unpack(path, entries);
+        Ok(())
+    }
+
+    async fn delete_paths(&self, container: &str, paths: &[String]) -> Result<()> {
+        self.call("delete", container).await?;
+        let mut state = self.lock();
+        let files = &mut state.container_mut(container)?.files;
+        for path in paths {
+            files.delete(path);
+        }
+        Ok(())
     }
 
     async fn wait(&self, container: &str) -> Result<i32> {

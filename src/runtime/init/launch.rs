@@ -17,11 +17,11 @@ use crate::runtime::sys::{self, CloneFlags, Cloned, Errno};
 
 /// A user's mount, ready to be attached.
 #[derive(Debug)]
-pub(super) struct Prepared<'a> {
-    pub(super) mount: OwnedFd,
-    pub(super) plan: &'a MountPlan,
+pub(crate) struct Prepared<'a> {
+    pub(crate) mount: OwnedFd,
+    pub(crate) plan: &'a MountPlan,
     /// Whether a file is to be attached, not a directory.
-    pub(super) is_file: bool,
+    pub(crate) is_file: bool,
 }
 
 /// Starts a container and returns once its command has been executed.
@@ -151,7 +151,7 @@ pub(super) fn cgroup_error(error: CgroupError) -> LaunchError {
 }
 
 /// Opens and clones a mount's source in the host's view, before the container exists.
-fn prepare(plan: &MountPlan) -> Result<Prepared<'_>, LaunchError> {
+pub(crate) fn prepare(plan: &MountPlan) -> Result<Prepared<'_>, LaunchError> {
     let mount = match &plan.source {
         MountSource::Bind { path, subpath, recursive, propagation } => {
             let failed = |source: Errno| LaunchError::MountSource {

@@ -34,6 +34,7 @@ pub use defaults::{
 pub use error::LaunchError;
 pub use exec::{ExecTarget, exec};
 pub use launch::launch;
+pub(crate) use launch::{Prepared, prepare};
 pub use limits::{RlimitError, rlimits};
 pub use plan::{
     CapabilitySets, CgroupPlan, DeviceKind, DeviceNode, DeviceRule, LaunchPlan, MountPlan, MountSource,

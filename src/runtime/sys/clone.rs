@@ -79,6 +79,18 @@ pub fn unshare_cgroup() -> Result<()> {
     check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) })).map(drop)
 }
 
+/// Gives the calling thread a copy of its mount namespace, and root and working
+/// directories of its own.
+///
+/// The namespace goes away with the last thread or descriptor that is in it.
+///
+/// # Errors
+/// Those of `unshare(2)`.
+pub fn unshare_mounts() -> Result<()> {
+    // SAFETY: CLONE_NEWNS (which implies CLONE_FS) affects neither memory nor descriptors.
+    check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWNS) })).map(drop)
+}
+
 /// Ends the process at once: no destructors, no exit handlers, no flushing.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit(2) does not return and touches no memory of ours.

@@ -20,7 +20,9 @@ mod seccomp;
 mod signals;
 
 pub use bpf::{BpfInstruction, attach_device_filter};
-pub use clone::{CloneFlags, Cloned, clone3, exit_now, in_forked_child, is_single_threaded, unshare_cgroup};
+pub use clone::{
+    CloneFlags, Cloned, clone3, exit_now, in_forked_child, is_single_threaded, unshare_cgroup, unshare_mounts,
+};
 pub use errno::Errno;
 pub use exec::{CStringArray, execve};
 pub use fds::{close_from, getcwd_raw, set_cloexec_from};
