@@ -6,6 +6,7 @@
 
 mod dag;
 mod diff;
+mod first_start;
 mod lifecycle;
 pub mod lower;
 pub mod observed;

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::dag::{NodeId, Plan};
 use super::diff;
+use super::first_start;
 use super::lifecycle::existing;
 use super::lower::{self, Instance, Invalid, Lowering};
 use super::observed::{Observed, ObservedContainer};
@@ -666,6 +667,11 @@ impl<'a> Reconciliation<'a> {
         let mut old = None;
         if let Some((container, why)) = replaced {
             cause.clone_from(&why);
+            let observed = self.observed;
+            if let Some(before) = observed.asked.get(&container.state.id) {
+                let warning = first_start::ignored(&service.name, before, &spec, &observed.volumes);
+                self.plan.warnings.extend(warning.filter(|_| !self.gone.contains_key(&container.state.id)));
+            }
             spec.labels.insert(labels::REPLACE.into(), self.lowering.replica_name(service, number));
             let id = &container.state.id;
             if let Some(removed) = self.gone.get(id) {
