@@ -182,7 +182,7 @@ fn what_docker_compose_accepts_the_schema_accepts() {
 #[test]
 fn what_the_loader_refuses_for_its_shape_the_schema_refuses() {
     let schema = schema("compose.json");
-    let shapes: BTreeSet<&str> = ["unknown-key", "unknown-value"].into();
+    let shapes: BTreeSet<&str> = ["unknown-key", "unknown-value", "wrong-type"].into();
     let mut judged = 0;
     for folder in folders().into_iter().filter(|folder| folder.join("rejected.txt").exists()) {
         let file = folder.join("compose.yaml");
@@ -221,8 +221,78 @@ fn what_is_printed_is_as_its_schema_says() {
             }
         }
     }
-    for (name, whole) in [("explain", &explain), ("diagnostics", &diagnostics)] {
-        let printed: Value = serde_json::from_str(&hoist(root(), &["schema", name])).expect("JSON");
-        assert_eq!(printed, *whole, "{name}");
+}
+
+#[test]
+fn every_schema_is_printed_as_it_is_checked_in() {
+    let files = std::fs::read_dir(root().join("schemas")).expect("the schemas");
+    for file in files.map(|entry| entry.expect("an entry").path()) {
+        let name = file.file_stem().expect("a name").to_string_lossy().into_owned();
+        let there = std::fs::read_to_string(&file).expect("a schema");
+        assert!(
+            hoist(root(), &["schema", &name]) == there,
+            "run `hoist schema {name} > schemas/{name}.json`"
+        );
+    }
+}
+
+#[test]
+fn the_version_is_as_its_schema_says() {
+    let said = hoist(root(), &["version", "--format", "json"]);
+    assert_eq!(wrong(&said, "version.json"), None);
+}
+
+/// What is wrong with the first line that is not as the schema says.
+fn wrong(lines: &str, name: &str) -> Option<String> {
+    let schema = schema(name);
+    assert!(!lines.is_empty(), "nothing to look at for {name}");
+    lines.lines().find_map(|line| {
+        let value = serde_json::from_str(line).expect(line);
+        judge(&value, &schema, &schema, name)
+    })
+}
+
+mod root {
+    use super::wrong;
+    use crate::support::{TestEnvironment, require};
+
+    #[test]
+    fn what_verbs_print_for_programs_is_as_its_schema_says() {
+        require!(Root);
+        let env = TestEnvironment::with_busybox();
+        env.compose(
+            "
+services:
+  web:
+    image: 'busybox:latest'
+    command: [sleep, '1000']
+    stop_signal: SIGKILL
+    ports: ['127.0.0.1:8080:80', '81/udp']
+    volumes: ['data:/data', '.:/here:ro']
+    healthcheck: {test: [CMD, 'true'], interval: 1s}
+  job: {image: 'busybox:latest', command: ['false']}
+volumes: {data: {labels: {a: b}}}
+",
+        );
+        let events = env.start(&["events", "--json"]);
+        let up = env.hoist(&["--progress", "json", "up", "-d", "--wait", "web"]);
+        assert_eq!(up.code, 0, "{}", up.stderr);
+        assert_eq!(wrong(&up.stderr, "progress.json"), None);
+        env.hoist(&["run", "job"]).fails_with(1);
+        events.wait_for_line("a start", |line| line.contains("\"action\":\"start\""));
+        assert_eq!(wrong(&events.stdout(), "events.json"), None);
+        for (verb, name) in [
+            (&["ps", "-a", "--format", "json"][..], "ps.json"),
+            (&["images", "--format", "json"], "images.json"),
+            (&["ls", "-a", "--format", "json"], "ls.json"),
+            (&["volumes", "--format", "json"], "volumes.json"),
+            (&["volume", "ls", "--format", "json"], "volumes.json"),
+        ] {
+            assert_eq!(wrong(&env.hoist(verb).ok(), name), None, "{verb:?}");
+        }
+        env.write("compose.yaml", "services: {web: {imag: x}}");
+        let failed = env.hoist(&["--progress", "json", "up", "-d"]).fails_with(1);
+        assert_eq!(wrong(&failed, "progress.json"), None);
+        assert!(failed.contains("unknown-key"), "{failed}");
     }
 }

@@ -23,17 +23,42 @@ enum What {
     Compose,
     /// `config --diagnostics json`
     Diagnostics,
+    /// `events --json`, each line
+    Events,
     /// `config --explain --format json`
     Explain,
+    /// `images --format json`
+    Images,
+    /// `ls --format json`
+    Ls,
+    /// `--progress json`, each line
+    Progress,
+    /// `ps --format json`, each line
+    Ps,
+    /// `version --format json`
+    Version,
+    /// `volumes --format json` and `volume ls --format json`, each line
+    Volumes,
 }
 
 impl Verb for Args {
     fn run(self, _settings: Settings) -> anyhow::Result<Exit> {
-        match self.what {
-            What::Compose => out::print(&format!("{:#}\n", json_schema::compose()))?,
-            What::Diagnostics => out::print(include_str!("../../../schemas/diagnostics.json"))?,
-            What::Explain => out::print(include_str!("../../../schemas/explain.json"))?,
-        }
+        let compose;
+        out::print(match self.what {
+            What::Compose => {
+                compose = format!("{:#}\n", json_schema::compose());
+                &compose
+            }
+            What::Diagnostics => include_str!("../../../schemas/diagnostics.json"),
+            What::Events => include_str!("../../../schemas/events.json"),
+            What::Explain => include_str!("../../../schemas/explain.json"),
+            What::Images => include_str!("../../../schemas/images.json"),
+            What::Ls => include_str!("../../../schemas/ls.json"),
+            What::Progress => include_str!("../../../schemas/progress.json"),
+            What::Ps => include_str!("../../../schemas/ps.json"),
+            What::Version => include_str!("../../../schemas/version.json"),
+            What::Volumes => include_str!("../../../schemas/volumes.json"),
+        })?;
         Ok(Exit::Success)
     }
 }
