@@ -1,7 +1,7 @@
 //! The project from its files: settings → loader, and the loader's diagnostics → one error.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -21,6 +21,8 @@ pub(crate) struct Mistakes {
     pub(crate) text: String,
     /// Their first lines, for those who want one line.
     pub(crate) summary: String,
+    /// All of them, as `schemas/diagnostics.json` describes.
+    pub(crate) json: serde_json::Value,
 }
 
 impl fmt::Display for Mistakes {
@@ -97,9 +99,7 @@ pub(crate) fn add_compose_variables(args: &GlobalArgs, environment: &mut BTreeMa
 /// # Errors
 /// [`Mistakes`] in the files.
 pub(crate) fn load(settings: &Settings, options: &LoadOptions) -> anyhow::Result<Loaded> {
-    let shown = |all: &[Diagnostic], sources: &SourceMap| -> String {
-        all.iter().map(|one| diagnostic::render(one, sources, settings.color_stderr)).collect()
-    };
+    let shown = |all: &[Diagnostic], sources: &SourceMap| -> String { shown(settings, all, sources) };
     match compose::load(options, &compose::Disk) {
         Ok(loaded) => {
             out::talk(&shown(&loaded.warnings, &loaded.sources));
@@ -109,9 +109,27 @@ pub(crate) fn load(settings: &Settings, options: &LoadOptions) -> anyhow::Result
             let text = shown(&failed.diagnostics, &failed.sources);
             let errors = failed.diagnostics.iter().filter(|d| d.severity == Severity::Error);
             let summary: Vec<&str> = errors.map(|d| d.message.as_str()).collect();
-            Err(Mistakes { text, summary: summary.join("; ") }.into())
+            let json = diagnostic::to_json(&failed.diagnostics, &failed.sources);
+            Err(Mistakes { text, summary: summary.join("; "), json }.into())
         }
     }
+}
+
+/// How many diagnostics are shown: what is beyond them cannot be seen on a screen.
+const SHOWN: usize = 20;
+
+/// The first of them for a terminal, how many more there are, and all of them for GitHub when it runs us.
+fn shown(settings: &Settings, all: &[Diagnostic], sources: &SourceMap) -> String {
+    let mut text: String =
+        all.iter().take(SHOWN).map(|one| diagnostic::render(one, sources, settings.color_stderr)).collect();
+    if let Some(more) = all.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "... and {more} more; `hoist config --diagnostics text` shows all of them");
+    }
+    if settings.environment().get("GITHUB_ACTIONS").is_some_and(|v| v == "true") {
+        text.push_str(&diagnostic::annotations(all, sources));
+    }
+    text
 }
 
 /// Loads, and gives what there is to say of the files instead of the project; and whether they are wrong.
@@ -121,7 +139,7 @@ pub(crate) fn report(options: &LoadOptions, json: bool, color: bool) -> (String,
         Err(failed) => (failed.diagnostics, failed.sources, true),
     };
     let text = if json {
-        diagnostic::to_json(&all, &sources) + "\n"
+        format!("{:#}\n", diagnostic::to_json(&all, &sources))
     } else {
         all.iter().map(|one| diagnostic::render(one, &sources, color)).collect()
     };

@@ -36,7 +36,10 @@ pub(crate) fn error(error: &anyhow::Error, json: bool, color: bool) -> Exit {
         return exit;
     }
     if json {
-        let message = serde_json::json!({ "error": true, "message": in_words(&chain(error)) });
+        let mut message = serde_json::json!({ "error": true, "message": in_words(&chain(error)) });
+        if let Some(mistakes) = error.downcast_ref::<Mistakes>() {
+            message["diagnostics"] = mistakes.json.clone();
+        }
         out::talk(&format!("{message}\n"));
     } else {
         out::talk(&in_words(&text(error, color)));

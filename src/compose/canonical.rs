@@ -21,7 +21,7 @@ pub(super) fn canonical(root: &mut Node, raw: bool, out: &mut Vec<Diagnostic>) {
     }
     for (name, volume) in section_mut(root, "volumes") {
         if is_null(volume) {
-            volume.kind = Kind::Map(Map::new());
+            volume.kind = Kind::Map(Map::default());
         }
         to_pairs(volume, "labels");
         external("volumes", name, volume, out);
@@ -57,10 +57,10 @@ fn to_words(parent: &mut Node, key: &str, out: &mut Vec<Diagnostic>) {
     if let Kind::Text(line) = &value.kind {
         match short::words(line) {
             Ok(words) => value.kind = Kind::List(words.into_iter().map(|w| text(w, span)).collect()),
-            Err(problem) => out.push(
-                Diagnostic::error("invalid-command", format!("`{key}`: {problem}"))
+            Err(_) => out.push(
+                Diagnostic::error("invalid-command", format!("the command line of `{key}` is not complete"))
                     .at(span, "a quote or bracket is not closed")
-                    .help("write a list of words, or `[\"sh\", \"-c\", \"…\"]` for a shell line"),
+                    .help("close it, or write a list of words: `[\"sh\", \"-c\", \"…\"]` for a shell line"),
             ),
         }
     }
@@ -104,7 +104,7 @@ fn service(name: &str, service: &mut Node, raw: bool, out: &mut Vec<Diagnostic>)
         for item in items {
             let span = item.span;
             if let Kind::Text(path) = &item.kind {
-                let mut long = Map::new();
+                let mut long = Map::default();
                 long.insert("path".into(), entry(text(path.clone(), span)));
                 item.kind = Kind::Map(long);
             }
@@ -175,7 +175,7 @@ fn files(parent: &mut Node, key: &str) {
         for item in items {
             let span = item.span;
             if let Kind::Text(source) = &item.kind {
-                let mut long = Map::new();
+                let mut long = Map::default();
                 long.insert("source".into(), entry(text(source.clone(), span)));
                 item.kind = Kind::Map(long);
             }
@@ -206,7 +206,7 @@ fn gpus(service: &mut Node) {
         && str(gpus) == Some("all")
     {
         let span = gpus.span;
-        let mut one = Map::new();
+        let mut one = Map::default();
         one.insert("count".into(), entry(text("all", span)));
         gpus.kind = Kind::List(vec![node(Kind::Map(one), span)]);
     }
@@ -233,7 +233,7 @@ fn devices(service: &mut Node, out: &mut Vec<Diagnostic>) {
                 continue;
             }
         };
-        let mut long = Map::new();
+        let mut long = Map::default();
         long.insert("source".into(), entry(text(source, span)));
         long.insert("target".into(), entry(text(target, span)));
         long.insert("permissions".into(), entry(text(permissions, span)));
@@ -262,8 +262,8 @@ fn ports(name: &str, service: &mut Node, raw: bool, out: &mut Vec<Diagnostic>) {
                         "invalid-port",
                         format!("service `{name}` has a port that is no whole number"),
                     )
-                    .at(span, "expected an integer or a string")
-                    .help("put quotes around it"),
+                    .at(span, "expected `[[IP:]HOST:]CONTAINER[/PROTOCOL]`")
+                    .help("write `\"HOST:CONTAINER\"` in quotes, such as `\"8080:80\"`"),
                 );
                 continue;
             }
@@ -274,17 +274,29 @@ fn ports(name: &str, service: &mut Node, raw: bool, out: &mut Vec<Diagnostic>) {
         };
         match short::ports(&spec) {
             Ok(ports) => long.extend(ports.into_iter().map(|p| port(p, span))),
-            Err(problem) => out.push(
-                Diagnostic::error("invalid-port", format!("service `{name}` has an invalid port: {problem}"))
-                    .at(span, "expected `[[IP:]HOST:]CONTAINER[/PROTOCOL]`"),
-            ),
+            Err(problem) => {
+                let mut d = Diagnostic::error(
+                    "invalid-port",
+                    format!("service `{name}` has an invalid port: {problem}"),
+                )
+                .at(span, "expected `[[IP:]HOST:]CONTAINER[/PROTOCOL]`");
+                if let Some((address, port)) = spec.split_once(':')
+                    && address.parse::<std::net::IpAddr>().is_ok()
+                    && !port.contains(':')
+                {
+                    d = d.help(format!("after an address come both ports: `{address}:{port}:{port}`"));
+                } else if problem.contains("Port:") {
+                    d = d.help("a port is a number from 0 to 65535, or a range `FROM-TO`");
+                }
+                out.push(d);
+            }
         }
     }
     *items = long;
 }
 
 fn port(p: short::Port, span: Span) -> Node {
-    let mut long = Map::new();
+    let mut long = Map::default();
     long.insert("mode".into(), entry(text("ingress", span)));
     if let Some(ip) = p.host_ip {
         long.insert("host_ip".into(), entry(text(ip, span)));
@@ -323,7 +335,7 @@ fn volumes(name: &str, service: &mut Node, out: &mut Vec<Diagnostic>) {
 }
 
 fn volume(v: short::Volume, span: Span) -> Map {
-    let mut long = Map::new();
+    let mut long = Map::default();
     let mut put = |key: &str, value: Node| drop(long.insert(key.to_owned(), entry(value)));
     put("type", text(v.kind, span));
     if let Some(source) = v.source {
@@ -337,7 +349,7 @@ fn volume(v: short::Volume, span: Span) -> Map {
         put("consistency", text(consistency, span));
     }
     if v.kind == "bind" || v.selinux.is_some() || v.propagation.is_some() {
-        let mut bind = Map::new();
+        let mut bind = Map::default();
         if v.kind == "bind" {
             bind.insert("create_host_path".into(), entry(node(Kind::Bool(true), span)));
         }
@@ -350,7 +362,7 @@ fn volume(v: short::Volume, span: Span) -> Map {
         put("bind", node(Kind::Map(bind), span));
     }
     if v.kind == "volume" && !v.tiny || v.nocopy {
-        let mut options = Map::new();
+        let mut options = Map::default();
         if v.nocopy {
             options.insert("nocopy".into(), entry(node(Kind::Bool(true), span)));
         }

@@ -2,11 +2,12 @@
 
 use crate::diagnostic::Diagnostic;
 
+use super::damage::Damage;
 use super::document::{Kind, Node};
 use super::tree::{get, is_null, scalar, section, str};
 
 /// Checks the canonical tree of one model, after defaults.
-pub(super) fn resources(root: &Node, out: &mut Vec<Diagnostic>) {
+pub(super) fn resources(root: &Node, damage: &Damage, out: &mut Vec<Diagnostic>) {
     for (name, e) in section(root, "services") {
         service(name, &e.node, out);
     }
@@ -44,7 +45,11 @@ pub(super) fn resources(root: &Node, out: &mut Vec<Diagnostic>) {
                     .at(map[*given[1]].key, "remove one")
                     .also(map[*given[0]].key, "given here too"),
                 );
-            } else if given.is_empty() && !map.contains_key("external") && !map.contains_key("driver") {
+            } else if given.is_empty()
+                && !map.contains_key("external")
+                && !map.contains_key("driver")
+                && !damage.touches(key, name)
+            {
                 out.push(
                     Diagnostic::error(
                         "missing-key",

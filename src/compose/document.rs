@@ -13,8 +13,14 @@ use saphyr_parser::{Event, Parser, ScalarStyle};
 
 use crate::diagnostic::{Diagnostic, FileId, SourceMap, Span};
 
-/// How many nodes a file may have once its aliases are expanded.
-const NODES: usize = 100_000;
+use super::syntax;
+
+/// How many nodes a file may have once its aliases are expanded: ten times what 5 000 services take.
+const NODES: usize = 1_000_000;
+/// How many nodes one alias may stand for.
+const ALIASED: usize = 100_000;
+/// How many mistakes of one file are collected.
+const PROBLEMS: usize = 1_000;
 /// How deep mappings and lists may nest.
 const DEPTH: usize = 256;
 
@@ -51,7 +57,9 @@ pub enum Kind {
 }
 
 /// A mapping.
-pub type Map = IndexMap<String, Entry>;
+///
+/// Its hashing is quick and seeded for each process: most of a load is looking things up in small mappings.
+pub type Map = IndexMap<String, Entry, foldhash::fast::RandomState>;
 
 /// A value of a mapping, with the place of its key.
 #[derive(Debug, Clone, PartialEq)]
@@ -133,15 +141,38 @@ impl Node {
     }
 }
 
-/// Reads all documents of a file; an empty file has none.
+/// What a file says, as far as it can be read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Parsed {
+    /// All documents, an empty file has none; none either when the text is no YAML.
+    pub documents: Vec<Node>,
+    /// Every mistake. What cannot be used (the second value of a key, say) is left out of the documents.
+    pub problems: Vec<Diagnostic>,
+}
+
+/// Reads all documents of a file.
+///
+/// Its mistakes: bad YAML (`yaml-syntax`), a key given twice (`duplicate-key`), a key that is
+/// no text (`non-string-key`), a scalar that its tag does not allow (`yaml-value`), an alias to
+/// nothing or to itself (`yaml-alias`), a merge key with something else than mappings
+/// (`yaml-merge`), too many nodes once aliases are expanded (`yaml-too-big`).
+pub fn read(file: FileId, sources: &SourceMap) -> Parsed {
+    let text = sources.text(file);
+    let mut builder = Builder::new(file, text);
+    if let Err(fatal) = builder.run(text) {
+        builder.documents.clear();
+        builder.problems.push(fatal);
+    }
+    Parsed { documents: builder.documents, problems: builder.problems }
+}
+
+/// [`read`] for those who want it right or not at all.
 ///
 /// # Errors
-/// The first mistake: bad YAML (`yaml-syntax`), a key given twice (`duplicate-key`), a key that is
-/// no text (`non-string-key`), an alias to nothing or to itself (`yaml-alias`), too many nodes once
-/// aliases are expanded (`yaml-too-big`).
+/// The first mistake.
 pub fn parse(file: FileId, sources: &SourceMap) -> Result<Vec<Node>, Diagnostic> {
-    let text = sources.text(file);
-    Builder::new(file, text).run(text)
+    let Parsed { documents, problems } = read(file, sources);
+    problems.into_iter().next().map_or(Ok(documents), Err)
 }
 
 struct Builder {
@@ -155,6 +186,7 @@ struct Builder {
     pending: Vec<usize>,
     nodes: usize,
     documents: Vec<Node>,
+    problems: Vec<Diagnostic>,
 }
 
 /// A mapping or list that is not complete.
@@ -174,6 +206,8 @@ enum Content {
 enum Key {
     Text(String),
     Merge,
+    /// No key at all; its value is left out.
+    Wrong,
 }
 
 impl Builder {
@@ -194,7 +228,13 @@ impl Builder {
             pending: Vec::new(),
             nodes: 0,
             documents: Vec::new(),
+            problems: Vec::new(),
         }
+    }
+
+    /// Logs a mistake after which the rest of the file can still be read.
+    fn problem(&mut self, problem: Diagnostic) {
+        keep(&mut self.problems, problem);
     }
 
     /// The parser counts characters, spans count bytes.
@@ -209,16 +249,16 @@ impl Builder {
         Span::new(self.file, self.byte(span.start.index()), self.byte(span.end.index()))
     }
 
-    fn run(mut self, text: &str) -> Result<Vec<Node>, Diagnostic> {
+    /// Reads the whole text.
+    ///
+    /// # Errors
+    /// A mistake after which nothing more can be read.
+    fn run(&mut self, text: &str) -> Result<(), Diagnostic> {
         let body = text.strip_prefix('\u{feff}').unwrap_or(text);
         let shift = usize::from(body.len() != text.len());
         for event in Parser::new_from_str(body) {
             let (event, mut span) = event.map_err(|error| {
-                let at = self.byte(error.marker().index() + shift);
-                let span = Span::new(self.file, at, (at + 1).min(self.length));
-                Diagnostic::error("yaml-syntax", format!("cannot read the YAML: {}", error.info()))
-                    .at(span, "here")
-                    .help("check the indentation (spaces, no tabs), colons and quotes of this line and the one above")
+                syntax::explain(self.file, text, self.byte(error.marker().index() + shift), error.info())
             })?;
             if shift == 1 {
                 let moved =
@@ -227,7 +267,7 @@ impl Builder {
             }
             self.event(event, span)?;
         }
-        Ok(self.documents)
+        Ok(())
     }
 
     fn event(&mut self, event: Event<'_>, at: saphyr_parser::Span) -> Result<(), Diagnostic> {
@@ -235,9 +275,12 @@ impl Builder {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let tag = tag.as_deref();
-                let kind = scalar(&text, style, tag).map_err(|what| {
-                    Diagnostic::error("yaml-value", format!("`{text}` is {what}")).at(span, "")
-                })?;
+                let kind = scalar(&text, style, tag).unwrap_or_else(|what| {
+                    let help = "put quotes around it if text is meant";
+                    let problem = Diagnostic::error("yaml-value", format!("`{text}` is {what}"));
+                    self.problem(problem.at(span, "cannot be used").help(help));
+                    Kind::Null
+                });
                 let node = Node { kind, span, tag: own_tag(tag) };
                 self.count(1, span)?;
                 if anchor > 0 {
@@ -265,7 +308,7 @@ impl Builder {
                 self.open(anchor, own_tag(tag.as_deref()), span, Content::List(Vec::new()))
             }
             Event::MappingStart(anchor, tag) => {
-                let content = Content::Map { map: Map::new(), merges: Vec::new(), key: None };
+                let content = Content::Map { map: Map::default(), merges: Vec::new(), key: None };
                 self.open(anchor, own_tag(tag.as_deref()), span, content)
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(span),
@@ -279,14 +322,13 @@ impl Builder {
 
     fn count(&mut self, nodes: usize, span: Span) -> Result<(), Diagnostic> {
         self.nodes += nodes;
-        if self.nodes > NODES * 10 || nodes > NODES {
-            return Err(Diagnostic::error(
-                "yaml-too-big",
-                format!("the document has more than {NODES} nodes once its aliases are expanded"),
-            )
-            .at(span, "here the limit is reached"));
-        }
-        Ok(())
+        let (what, limit) = match nodes {
+            nodes if nodes > ALIASED => ("an alias stands for", ALIASED),
+            _ if self.nodes > NODES => ("the document has, once its aliases are expanded,", NODES),
+            _ => return Ok(()),
+        };
+        Err(Diagnostic::error("yaml-too-big", format!("{what} more than {limit} values"))
+            .at(span, "here the limit is reached"))
     }
 
     fn open(
@@ -314,7 +356,9 @@ impl Builder {
             Content::List(list) => Kind::List(list),
             Content::Map { mut map, merges, .. } => {
                 for merge in merges {
-                    merged(&mut map, merge)?;
+                    if let Err(problem) = merged(&mut map, merge) {
+                        self.problem(problem);
+                    }
                 }
                 Kind::Map(map)
             }
@@ -323,7 +367,10 @@ impl Builder {
         let node = Node { kind, span: Span::new(self.file, open.start, end), tag: open.tag };
         if open.anchor > 0 {
             self.pending.retain(|anchor| *anchor != open.anchor);
-            self.anchors.insert(open.anchor, (node.clone(), self.nodes - open.nodes + 1));
+            let nodes = self.nodes - open.nodes + 1;
+            // The copy is counted, too: anchors within anchors keep their content once for each.
+            self.nodes += nodes;
+            self.anchors.insert(open.anchor, (node.clone(), nodes));
         }
         self.value(node, None)
     }
@@ -345,32 +392,56 @@ impl Builder {
                         Kind::Text(_) if merge => (Key::Merge, span),
                         Kind::Text(text) => (Key::Text(text), span),
                         _ => {
-                            let shown = plain.map_or("a mapping or list", |(text, _)| text);
-                            return Err(Diagnostic::error(
-                                "non-string-key",
-                                format!("`{shown}` is {}, and keys are text", node.described()),
-                            )
-                            .at(span, "this key")
-                            .help(format!("write it in quotes: `\"{shown}\"`")));
+                            let text = plain.map(|(text, _)| text);
+                            keep(&mut self.problems, no_key(&node, text));
+                            // It stays known by what is written, so that what refers to it is right.
+                            (text.map_or(Key::Wrong, |text| Key::Text(text.to_owned())), span)
                         }
                     });
                 }
+                Some((Key::Wrong, _)) => {}
                 Some((Key::Merge, _)) => merges.push(node),
                 Some((Key::Text(name), span)) => {
                     if let Some(first) = map.get(&name) {
-                        return Err(Diagnostic::error(
-                            "duplicate-key",
-                            format!("key `{name}` is given twice"),
-                        )
-                        .at(span, "the second time")
-                        .also(first.key, "the first time")
-                        .help("remove one of them, or put both contents under one key"));
+                        let problem =
+                            Diagnostic::error("duplicate-key", format!("key `{name}` is given twice"))
+                                .at(span, "the second time")
+                                .also(first.key, "the first time")
+                                .help("remove one of them, or put both contents under one key");
+                        keep(&mut self.problems, problem);
+                    } else {
+                        map.insert(name, Entry { key: span, node });
                     }
-                    map.insert(name, Entry { key: span, node });
                 }
             },
         }
         Ok(())
+    }
+}
+
+fn keep(problems: &mut Vec<Diagnostic>, problem: Diagnostic) {
+    if problems.len() < PROBLEMS {
+        problems.push(problem);
+    }
+}
+
+/// The mistake of a key that is no text; `plain` is how a scalar is written.
+fn no_key(node: &Node, plain: Option<&str>) -> Diagnostic {
+    let what = node.described();
+    match plain {
+        Some(text) => {
+            let message = format!("the key `{text}` is {what}, and keys are text");
+            let help = if node.is_null() {
+                "write a name before the colon".to_owned()
+            } else {
+                format!("put quotes around it: `\"{text}\"`")
+            };
+            Diagnostic::error("non-string-key", message).at(node.span, "this key").help(help)
+        }
+        // `{{ x }}`, which templates of other tools look like.
+        None => Diagnostic::error("non-string-key", format!("{what} stands where a key is expected"))
+            .at(node.span, format!("{what}, since it begins with a bracket"))
+            .help("put quotes around the whole value if text is meant"),
     }
 }
 
@@ -386,8 +457,10 @@ fn merged(map: &mut Map, merge: Node) -> Result<(), Diagnostic> {
         Kind::List(list) if list.iter().all(|node| matches!(node.kind, Kind::Map(_))) => {
             list.into_iter().try_for_each(|node| merged(map, node))
         }
-        _ => Err(Diagnostic::error("yaml-merge", "a merge key `<<` takes a mapping or a list of mappings")
-            .at(merge.span, "")),
+        other => {
+            Err(Diagnostic::error("yaml-merge", "a merge key `<<` takes a mapping or a list of mappings")
+                .at(merge.span, format!("what is merged is {}", Node::new(other, merge.span).described())))
+        }
     }
 }
 

@@ -115,6 +115,10 @@ impl Loader<'_> {
 
     fn missing(&mut self, what: &str, path: &Path, span: Span) {
         let text = format!("{what} {} not found", path.display());
-        self.out.push(Diagnostic::error("cannot-read-file", text).at(span, "no such file"));
+        let mut d = Diagnostic::error("cannot-read-file", text).at(span, "no such file");
+        if what == "env file" {
+            d = d.help("create it, or let it be missing: `- {path: FILE, required: false}`");
+        }
+        self.out.push(d);
     }
 }

@@ -28,41 +28,38 @@ struct Place<'p> {
 type Chain = Vec<(PathBuf, String, Span)>;
 
 impl Loader<'_> {
-    /// Replaces every service of `doc` that extends another by the result.
+    /// Replaces every service of `doc` that extends another by the result; what cannot be is logged.
     pub(super) fn extends(
         &mut self,
         doc: &mut Node,
         input: &Input,
         context: &Context,
         cleared: &[Vec<String>],
-    ) -> Option<()> {
+    ) {
         let any = get(doc, "services")
             .and_then(map)
             .is_some_and(|s| s.values().any(|e| extends_something(&e.node)));
-        if !any {
-            return Some(());
-        }
-        let services = get(doc, "services").and_then(map)?.clone();
+        let Some(services) = get(doc, "services").and_then(map).filter(|_| any).cloned() else { return };
         let file = match input {
             Input::Path(p) => p.clone(),
             Input::Stdin => PathBuf::from("-"),
         };
         let place = Place { file, base: context.base.clone(), services: &services };
-        let mut complete = true;
         for (name, e) in &services {
             if !extends_something(&e.node) {
                 continue;
             }
-            match self.extended(&place, name, context, cleared, &mut Vec::new()) {
-                Some(whole) => {
-                    if let Some(slot) = get_mut(doc, "services").and_then(|s| get_mut(s, name)) {
-                        *slot = whole;
-                    }
+            let whole = self.extended(&place, name, context, cleared, &mut Vec::new());
+            let Some(slot) = get_mut(doc, "services").and_then(|s| get_mut(s, name)) else { continue };
+            match whole {
+                Some(whole) => *slot = whole,
+                // It goes on with what it says itself.
+                None => {
+                    map_mut(slot).and_then(|own| own.shift_remove("extends"));
+                    self.damage.note("services", name);
                 }
-                None => complete = false,
             }
         }
-        complete.then_some(())
     }
 
     fn extended(
@@ -91,12 +88,17 @@ impl Loader<'_> {
             return None;
         };
         if let Some(first) = chain.iter().position(|(f, n, _)| *f == place.file && n == name) {
+            // Every service of the circle comes here; it is told once.
+            let told = |d: &Diagnostic| d.primary.iter().chain(&d.secondary).any(|label| label.span == span);
+            if self.out.iter().any(|d| d.code == "extends-cycle" && told(d)) {
+                return None;
+            }
             let names: Vec<&str> = chain[first..].iter().map(|(_, n, _)| n.as_str()).chain([name]).collect();
             let mut d = Diagnostic::error(
                 "extends-cycle",
-                format!("circular reference: {}", names.join(" extends ")),
+                format!("services extend one another in a circle: {}", names.join(" -> ")),
             )
-            .at(span, "extends itself in the end");
+            .at(span, format!("`{name}` extends itself in the end"));
             for (_, n, s) in &chain[first..] {
                 if *s != span {
                     d = d.also(*s, format!("`{n}` extends here"));
@@ -129,7 +131,7 @@ impl Loader<'_> {
                 let given = scalar(file)?;
                 let path = PathBuf::from(place.base.absolute(&given));
                 let root = self.extended_file(&path, file.span, context)?;
-                let empty = Map::new();
+                let empty = Map::default();
                 let services = get(&root, "services").and_then(map).unwrap_or(&empty);
                 if !services.contains_key(&wanted) {
                     let (shown, other) = (self.shown(&place.file), self.shown(&path));
@@ -189,16 +191,20 @@ impl Loader<'_> {
         let documents = self.documents(&Input::Path(path.to_owned()), Some(asked), Layer::Extends)?;
         let mut model: Option<Node> = None;
         for mut doc in documents {
+            let before = self.out.len();
             if !self.options.no_interpolate {
                 let lookup = |name: &str| context.env.get(name).cloned();
                 interpolate(&mut doc, &lookup, &self.sources, &mut self.out);
             }
+            self.mend(&mut doc, before);
             let mut merged = match model.take() {
                 None => doc,
                 Some(base) => merge(base, doc, &mut Vec::new(), &mut self.out),
             };
             unique(&mut merged);
+            let before = self.out.len();
             canonical::canonical(&mut merged, self.options.no_interpolate, &mut self.out);
+            self.mend(&mut merged, before);
             unique(&mut merged);
             model = Some(merged);
         }

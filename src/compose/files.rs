@@ -1,7 +1,7 @@
 //! What a load is asked for, and the world it may look at.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// What to load, and which stages to leave out.
@@ -40,6 +40,8 @@ pub struct LoadOptions {
     pub no_env_resolution: bool,
     /// Keep `label_file` unread.
     pub no_label_resolution: bool,
+    /// Warn of networks, volumes and so on that no service uses.
+    pub warn_unused: bool,
     /// Remember what each layer said, for [`Loaded::explain`](super::Loaded::explain).
     pub explain: bool,
 }
@@ -49,7 +51,7 @@ pub trait Files {
     /// The whole content of a file.
     ///
     /// # Errors
-    /// As [`std::fs::read`].
+    /// As [`std::fs::read`], and [`io::ErrorKind::FileTooLarge`] beyond 16 MiB.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// Whether there is a file, not a directory.
     fn is_file(&self, path: &Path) -> bool;
@@ -70,7 +72,7 @@ pub struct Disk;
 
 impl Files for Disk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        std::fs::read(path)
+        whole(std::fs::File::open(path)?)
     }
     fn is_file(&self, path: &Path) -> bool {
         std::fs::metadata(path).is_ok_and(|m| !m.is_dir())
@@ -82,10 +84,21 @@ impl Files for Disk {
         std::fs::canonicalize(path).ok()
     }
     fn stdin(&self) -> io::Result<Vec<u8>> {
-        let mut all = Vec::new();
-        io::Read::read_to_end(&mut io::stdin().lock(), &mut all)?;
-        Ok(all)
+        whole(io::stdin().lock())
     }
+}
+
+/// The largest file that is read: a device without an end, or an archive named by mistake, must not
+/// take all memory.
+const LARGEST: u64 = 16 << 20;
+
+fn whole(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    from.take(LARGEST + 1).read_to_end(&mut all)?;
+    if all.len() as u64 > LARGEST {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(all)
 }
 
 /// Whether `name` may be a project name: lower-case letters, digits, `-` and `_`, not first.

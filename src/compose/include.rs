@@ -23,20 +23,18 @@ fn strings(node: Option<&Node>) -> Vec<(String, crate::diagnostic::Span)> {
 }
 
 impl Loader<'_> {
-    /// Copies what the includes of `doc` define into it; what `doc` itself says is on top.
-    pub(super) fn include(
-        &mut self,
-        doc: &mut Node,
-        context: &Context,
-        cleared: &[Vec<String>],
-    ) -> Option<()> {
-        let Some(list) = map_mut(doc).and_then(|m| m.shift_remove("include")) else { return Some(()) };
-        let Kind::List(items) = list.node.kind else { return Some(()) };
+    /// Copies what the includes of `doc` define into it; what `doc` itself says is on top. What cannot be
+    /// included is logged.
+    pub(super) fn include(&mut self, doc: &mut Node, context: &Context, cleared: &[Vec<String>]) {
+        let Some(list) = map_mut(doc).and_then(|m| m.shift_remove("include")) else { return };
+        let Kind::List(items) = list.node.kind else { return };
         for item in items {
-            let model = self.included(&item, context)?;
-            import(doc, model, cleared, &mut self.out);
+            match self.included(&item, context) {
+                Some(model) => import(doc, model, cleared, &mut self.out),
+                // Its names are not known.
+                None => self.damage.incomplete = true,
+            }
         }
-        Some(())
     }
 
     fn included(&mut self, item: &Node, context: &Context) -> Option<Node> {
@@ -76,7 +74,7 @@ impl Loader<'_> {
             self.out.push(
                 Diagnostic::error(
                     "include-cycle",
-                    format!("include cycle detected: {} include {}", names[0], names[1..].join(" include ")),
+                    format!("files include one another in a circle: {}", names.join(" -> ")),
                 )
                 .at(span, "includes itself in the end"),
             );
@@ -130,7 +128,7 @@ fn import(doc: &mut Node, mut model: Node, cleared: &[Vec<String>], out: &mut Ve
         };
         let own = target
             .entry((*section).to_owned())
-            .or_insert_with(|| Entry { key: span, node: node(Kind::Map(Map::new()), span) });
+            .or_insert_with(|| Entry { key: span, node: node(Kind::Map(Map::default()), span) });
         let Some(own) = map_mut(&mut own.node) else { continue };
         for (name, item) in items {
             let Some(mine) = own.get(&name) else {
@@ -149,10 +147,10 @@ fn import(doc: &mut Node, mut model: Node, cleared: &[Vec<String>], out: &mut Ve
                 out.push(
                     Diagnostic::error(
                         "include-conflict",
-                        format!("{section}.{name} conflicts with imported resource"),
+                        format!("`{section}.{name}` is defined here and, differently, in an included file"),
                     )
                     .at(mine.key, "defined here")
-                    .also(item.key, "and, differently, in the included file")
+                    .also(item.key, "and here")
                     .help(
                         "change it in a file given with a further `-f`, or in a second `path` of the include",
                     ),

@@ -4,6 +4,7 @@
 
 use crate::diagnostic::{Diagnostic, SourceMap, Span};
 
+use super::conform::shown;
 use super::document::{Kind, Node};
 use super::template::{self, Lookup, TemplateErrorKind};
 use super::tree::Trail;
@@ -60,25 +61,37 @@ fn scalar(
     if memchr::memchr(b'$', text.as_bytes()).is_some() {
         match template::expand(text, lookup) {
             Ok(expanded) => {
+                let mut from = 0;
                 for (name, range) in &expanded.unset {
-                    let at = part(sources, span, text, range.clone());
+                    if out.len() > MANY {
+                        break;
+                    }
+                    let at = part(sources, span, text, range.clone(), &mut from);
                     out.push(
                         Diagnostic::warning(
                             "unset-variable",
                             format!("the \"{name}\" variable is not set. Defaulting to a blank string."),
                         )
-                        .at(at, "not set in the environment or `.env`"),
+                        .at(at, "not set in the environment or `.env`")
+                        .help(format!(
+                            "set it, give it a default as in `${{{name}:-default}}`, or write `$$` for a literal `$`"
+                        )),
                     );
                 }
                 *text = expanded.text;
             }
             Err(error) => {
-                let at = part(sources, span, text, error.span.clone());
-                let place = path.join(".");
+                let at = part(sources, span, text, error.span.clone(), &mut 0);
+                let place = shown(path);
                 out.push(match error.kind {
+                    TemplateErrorKind::TooDeep => Diagnostic::error(
+                        "invalid-interpolation",
+                        format!("{place} has variables nested in one another too deep"),
+                    )
+                    .at(at, "more than 32 levels"),
                     TemplateErrorKind::Format => Diagnostic::error(
                         "invalid-interpolation",
-                        format!("invalid interpolation format for {place}"),
+                        format!("{place} has a `$` that begins no variable"),
                     )
                     .at(at, "not a variable expression")
                     .help("write `${NAME}`, `${NAME:-default}`, or `$$` for a literal `$`"),
@@ -106,16 +119,29 @@ fn scalar(
         if let Some(kind) = made {
             node.kind = kind;
         } else {
-            let message = format!("`{}` must be {}, found `{text}`", path.join("."), cast.name());
+            let message = format!("{} must be {}, found `{text}`", shown(path), cast.name());
             out.push(Diagnostic::error("wrong-type", message).at(span, format!("expected {}", cast.name())));
         }
     }
 }
 
+/// How many warnings are enough.
+const MANY: usize = 10_000;
+
 /// The place of part of a scalar's value: found by its text, since quotes and escapes shift offsets.
-fn part(sources: &SourceMap, span: Span, value: &str, range: std::ops::Range<usize>) -> Span {
-    let Some(wanted) = value.get(range) else { return span };
-    sources.snippet(span).find(wanted).map_or(span, |at| span.part(at, at + wanted.len()))
+/// Looked for from byte `from` of the source, which moves on behind it.
+fn part(
+    sources: &SourceMap,
+    span: Span,
+    value: &str,
+    range: std::ops::Range<usize>,
+    from: &mut usize,
+) -> Span {
+    let rest = sources.snippet(span).get(*from..).unwrap_or_default();
+    let found = value.get(range).and_then(|wanted| Some((rest.find(wanted)? + *from, wanted.len())));
+    let Some((at, length)) = found else { return span };
+    *from = at + length;
+    span.part(at, at + length)
 }
 
 #[derive(Clone, Copy)]

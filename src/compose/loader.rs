@@ -4,18 +4,22 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use tracing::trace_span;
+
 use crate::diagnostic::{Diagnostic, FileId, Severity, SourceMap, Span};
 
 use super::canonical;
 use super::checks;
-use super::document::{self, Kind, Map, Node, Tag};
+use super::conform;
+use super::damage::Damage;
+use super::document::{self, Kind, Map, Node, Parsed, Tag};
 use super::files::{Files, LoadOptions};
 use super::interpolate::interpolate;
 use super::merge::{merge, unique};
 use super::paths::{self, Base};
 use super::provenance::{History, Layer};
-use super::schema;
-use super::tree::{get, get_mut, is_null, map_mut, node};
+use super::syntax;
+use super::tree::{get, get_mut, is_null, map_mut, node, str};
 
 /// The state of one load.
 pub(super) struct Loader<'a> {
@@ -27,9 +31,16 @@ pub(super) struct Loader<'a> {
     pub(super) extended: HashMap<PathBuf, Option<Rc<Node>>>,
     /// What is known about the layers.
     pub(super) history: History,
+    /// What mistakes have taken away.
+    pub(super) damage: Damage,
     /// Whole texts by path, so that a file read twice has one id.
     read: HashMap<PathBuf, FileId>,
+    /// Files that were parsed to look for the project's name, until they are asked for again.
+    parsed: HashMap<FileId, Parsed>,
 }
+
+/// How a service is written, for those who wrote something else.
+const SERVICE_FORM: &str = "write `name:` without a dash, and its attributes indented below it";
 
 /// One compose file to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,16 +69,14 @@ impl<'a> Loader<'a> {
             out: Vec::new(),
             extended: HashMap::new(),
             history: History::default(),
+            damage: Damage::default(),
             read: HashMap::new(),
+            parsed: HashMap::new(),
         }
     }
 
     pub(super) fn failed(&self) -> bool {
         self.out.iter().any(|d| d.severity == Severity::Error)
-    }
-
-    fn errors(&self) -> usize {
-        self.out.iter().filter(|d| d.severity == Severity::Error).count()
     }
 
     pub(super) fn shown(&self, path: &Path) -> String {
@@ -91,6 +100,7 @@ impl<'a> Loader<'a> {
                     std::io::ErrorKind::NotFound => "no such file".to_owned(),
                     std::io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
                     std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+                    std::io::ErrorKind::FileTooLarge => "it is larger than 16 MiB".to_owned(),
                     _ => error.to_string(),
                 };
                 let mut d = Diagnostic::error("cannot-read-file", format!("cannot read `{shown}`: {why}"));
@@ -105,14 +115,17 @@ impl<'a> Loader<'a> {
 
     fn add(&mut self, path: &Path, bytes: Vec<u8>) -> Option<FileId> {
         let shown = self.shown(path);
-        if let Ok(text) = String::from_utf8(bytes) {
-            Some(self.sources.add(path, shown, text))
-        } else {
-            self.out.push(
-                Diagnostic::error("not-utf8", format!("`{shown}` is not UTF-8 text"))
-                    .help("save it in UTF-8"),
-            );
-            None
+        match String::from_utf8(bytes) {
+            Ok(text) => Some(self.sources.add(path, shown, text)),
+            Err(error) => {
+                let right = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+                let line = 1 + memchr::memchr_iter(b'\n', right).count();
+                let message = format!("`{shown}` is not UTF-8 text: line {line} has a byte that is none");
+                self.out.push(
+                    Diagnostic::error("not-utf8", message).help("save it in UTF-8; most editors can convert"),
+                );
+                None
+            }
         }
     }
 
@@ -135,29 +148,57 @@ impl<'a> Loader<'a> {
             },
         };
         self.history.files.entry(id).or_insert(layer);
-        match document::parse(id, &self.sources) {
-            Ok(documents) => {
-                let documents: Vec<Node> = documents.into_iter().filter(|d| !is_null(d)).collect();
-                for d in &documents {
-                    if d.as_map().is_none() {
-                        self.out.push(
-                            Diagnostic::error("not-a-mapping", "top-level object must be a mapping")
-                                .at(d.span, format!("this is {}", d.described()))
-                                .help("a compose file starts with `services:`"),
-                        );
-                        return None;
-                    }
-                }
-                Some(documents)
-            }
-            Err(d) => {
-                self.out.push(d);
-                None
-            }
+        let Parsed { mut documents, problems } = self.parsed(id);
+        let broken = documents.is_empty() && !problems.is_empty();
+        let from = self.out.len();
+        self.out.extend(problems);
+        if broken {
+            return None;
         }
+        documents.retain(|d| !is_null(d));
+        for d in &mut documents {
+            if d.as_map().is_none() {
+                let (what, glued) = (d.described(), str(d).and_then(syntax::glued));
+                let help = match glued {
+                    Some((key, value)) => format!("a blank is missing after the colon: `{key}: {value}`"),
+                    None => "a compose file starts with `services:`".to_owned(),
+                };
+                let message = format!("a compose file is a mapping, and this is {what}");
+                let d =
+                    Diagnostic::error("not-a-mapping", message).at(d.span, "expected `services:` and so on");
+                self.out.push(d.help(help));
+                return None;
+            }
+            self.mend(d, from);
+        }
+        Some(documents)
     }
 
-    /// Loads files over one another into a canonical model with absolute paths.
+    /// What a file says; the next call parses it anew.
+    fn parsed(&mut self, id: FileId) -> Parsed {
+        self.parsed.remove(&id).unwrap_or_else(|| {
+            let _stage = trace_span!("read yaml").entered();
+            document::read(id, &self.sources)
+        })
+    }
+
+    /// The documents of a file as far as they can be read, for a look before it is loaded for real.
+    pub(super) fn peek(&mut self, id: FileId) -> &[Node] {
+        let sources = &self.sources;
+        &self.parsed.entry(id).or_insert_with(|| document::read(id, sources)).documents
+    }
+
+    /// Takes what the errors since `from` are about out of a tree, so that the next stage can look at
+    /// the rest.
+    pub(super) fn mend(&mut self, root: &mut Node, from: usize) {
+        // A key that is no text is known by its text all the same.
+        let lost = |d: &&Diagnostic| d.severity == Severity::Error && d.code != "non-string-key";
+        let errors = self.out[from.min(self.out.len())..].iter().filter(lost);
+        self.damage.mend(root, errors.filter_map(|d| d.primary.as_ref()).map(|label| label.span));
+    }
+
+    /// Loads files over one another into a canonical model with absolute paths; what is wrong is logged
+    /// and left out.
     pub(super) fn model(&mut self, inputs: &[Input], context: &Context) -> Option<Node> {
         let mut model: Option<Node> = None;
         for (index, input) in inputs.iter().enumerate() {
@@ -166,20 +207,22 @@ impl<'a> Loader<'a> {
                 0 => Layer::Base,
                 _ => Layer::Override,
             };
-            let documents = self.documents(input, None, layer)?;
+            let Some(documents) = self.documents(input, None, layer) else {
+                self.damage.incomplete = true;
+                continue;
+            };
             for mut doc in documents {
-                let before = self.errors();
+                let before = self.out.len();
                 if !self.options.no_interpolate {
+                    let _stage = trace_span!("interpolate").entered();
                     let lookup = |name: &str| context.env.get(name).cloned();
                     interpolate(&mut doc, &lookup, &self.sources, &mut self.out);
                 }
                 let cleared = cleared(&mut doc);
                 self.sections(&doc);
-                if self.errors() > before {
-                    return None;
-                }
-                self.extends(&mut doc, input, context, &cleared)?;
-                self.include(&mut doc, context, &cleared)?;
+                self.mend(&mut doc, before);
+                self.extends(&mut doc, input, context, &cleared);
+                self.include(&mut doc, context, &cleared);
                 if self.options.explain {
                     self.history.layer(doc.clone());
                 }
@@ -189,14 +232,14 @@ impl<'a> Loader<'a> {
                         for path in &cleared {
                             remove(&mut base, path);
                         }
+                        let _stage = trace_span!("merge").entered();
                         merge(base, doc, &mut Vec::new(), &mut self.out)
                     }
                 };
-                unique(&mut merged);
-                schema::check(&merged, &mut self.out);
-                if self.errors() > before {
-                    return None;
-                }
+                trace_span!("unique").in_scope(|| unique(&mut merged));
+                let before = self.out.len();
+                trace_span!("check").in_scope(|| conform::check(&merged, &mut self.out));
+                self.mend(&mut merged, before);
                 if let Some(map) = map_mut(&mut merged)
                     && let Some(version) = map.shift_remove("version")
                 {
@@ -208,30 +251,35 @@ impl<'a> Loader<'a> {
                         .at(version.key, "please remove it to avoid potential confusion"),
                     );
                 }
-                canonical::canonical(&mut merged, self.options.no_interpolate, &mut self.out);
+                let before = self.out.len();
+                let raw = self.options.no_interpolate;
+                trace_span!("canonical").in_scope(|| canonical::canonical(&mut merged, raw, &mut self.out));
+                self.mend(&mut merged, before);
                 unique(&mut merged);
-                if self.errors() > before {
-                    return None;
-                }
                 model = Some(merged);
             }
         }
         let Some(mut model) = model else {
-            self.out.push(
-                Diagnostic::error("empty-file", "empty compose file")
-                    .help("a compose file starts with `services:`"),
-            );
+            if !self.damage.incomplete {
+                self.out.push(
+                    Diagnostic::error("empty-file", "empty compose file")
+                        .help("a compose file starts with `services:`"),
+                );
+            }
             return None;
         };
         canonical::defaults(&mut model);
         if !self.options.no_interpolate {
-            checks::resources(&model, &mut self.out);
+            let before = self.out.len();
+            checks::resources(&model, &self.damage, &mut self.out);
+            self.mend(&mut model, before);
         }
         if !self.options.no_path_resolution {
+            let _stage = trace_span!("paths").entered();
             let files = self.files;
             paths::resolve(&mut model, &context.base, &|p| files.real(p));
         }
-        if self.failed() { None } else { Some(model) }
+        Some(model)
     }
 
     /// Sections that are there but empty, and services that say nothing, would otherwise vanish in a merge.
@@ -246,6 +294,12 @@ impl<'a> Loader<'a> {
                     .at(if is_null(&e.node) { e.key } else { e.node.span }, format!("expected {wanted}"));
                 if is_null(&e.node) {
                     d = d.help("indent its entries below it, or remove it");
+                } else if wanted == "a mapping" {
+                    let form =
+                        if key == "services" { SERVICE_FORM } else { "write `name:` lines without a dash" };
+                    d = d.help(form);
+                } else {
+                    d = d.help("start each item with a dash: `- path/to/compose.yaml`");
                 }
                 self.out.push(d);
             }
@@ -258,9 +312,16 @@ impl<'a> Loader<'a> {
                         );
                         self.out.push(if is_null(&service.node) {
                             d.at(service.key, "expected attributes such as `image` below it")
-                                .help("indent the attributes of the service below its name")
+                                .help("indent the attributes of the service further than its name")
                         } else {
-                            d.at(service.node.span, "expected a mapping")
+                            let d =
+                                d.at(service.node.span, "expected attributes such as `image` below the name");
+                            match str(&service.node).and_then(syntax::glued) {
+                                Some((key, value)) => {
+                                    d.help(format!("a blank is missing after the colon: `{key}: {value}`"))
+                                }
+                                None => d.help(SERVICE_FORM),
+                            }
                         });
                     }
                 }
@@ -321,9 +382,9 @@ pub(super) fn remove(root: &mut Node, path: &[String]) {
 /// A tree `{section: {name: value}}`, to apply paths of a document to one resource.
 pub(super) fn wrapped(section: &str, name: &str, value: Node) -> Node {
     let span = value.span;
-    let mut inner = Map::new();
+    let mut inner = Map::default();
     inner.insert(name.to_owned(), super::tree::entry(value));
-    let mut outer = Map::new();
+    let mut outer = Map::default();
     outer.insert(section.to_owned(), super::tree::entry(node(Kind::Map(inner), span)));
     node(Kind::Map(outer), span)
 }
@@ -333,7 +394,7 @@ pub(super) fn unwrapped(section: &str, name: &str, mut root: Node) -> Node {
     let span = root.span;
     get_mut(&mut root, section)
         .and_then(|s| get_mut(s, name))
-        .map_or_else(|| node(Kind::Map(Map::new()), span), super::tree::take)
+        .map_or_else(|| node(Kind::Map(Map::default()), span), super::tree::take)
 }
 
 /// Whether a service has `extends`.

@@ -156,9 +156,9 @@ fn rule(path: &Trail<'_>) -> Rule {
 pub(super) fn pairs(source: &Node) -> Option<Map> {
     match &source.kind {
         Kind::Map(m) => Some(m.clone()),
-        Kind::Null => Some(Map::new()),
+        Kind::Null => Some(Map::default()),
         Kind::List(items) => {
-            let mut out: Map = IndexMap::new();
+            let mut out: Map = Map::default();
             for item in items {
                 let line = scalar(item)?;
                 let (key, value) = match line.split_once('=') {
@@ -186,12 +186,12 @@ pub(super) fn names(source: Node, kind: Short) -> Node {
     let span = source.span;
     match source.kind {
         Kind::List(items) if items.iter().all(|i| str(i).is_some()) => {
-            let mut out: Map = IndexMap::new();
+            let mut out: Map = Map::default();
             for item in items {
                 let value = match kind {
                     Short::Null => Kind::Null,
                     Short::DependsOn => {
-                        let mut long: Map = IndexMap::new();
+                        let mut long: Map = Map::default();
                         long.insert("condition".into(), entry(text("service_started", item.span)));
                         long.insert("required".into(), entry(node(Kind::Bool(true), item.span)));
                         Kind::Map(long)
@@ -213,7 +213,7 @@ pub(super) fn long_build(source: Node) -> Node {
     let span = source.span;
     match source.kind {
         Kind::Text(context) => {
-            let mut out: Map = IndexMap::new();
+            let mut out: Map = Map::default();
             out.insert("context".into(), entry(text(context, span)));
             node(Kind::Map(out), span)
         }
@@ -320,10 +320,15 @@ fn dedup(list: &mut Node, index: Index) {
     if items.len() < 2 {
         return;
     }
+    let keys: Vec<Option<String>> = items.iter().map(index).collect();
+    // Most lists are short and have nothing twice.
+    let twice = |(at, key): (usize, &Option<String>)| key.is_some() && keys[..at].contains(key);
+    if items.len() <= 16 && !keys.iter().enumerate().any(twice) {
+        return;
+    }
     let mut seen: IndexMap<String, Node> = IndexMap::with_capacity(items.len());
-    for (number, item) in std::mem::take(items).into_iter().enumerate() {
-        let key = index(&item).unwrap_or_else(|| format!("\0{number}"));
-        seen.insert(key, item);
+    for ((number, item), key) in std::mem::take(items).into_iter().enumerate().zip(keys) {
+        seen.insert(key.unwrap_or_else(|| format!("\0{number}")), item);
     }
     items.extend(seen.into_values());
 }

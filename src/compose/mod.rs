@@ -4,9 +4,12 @@
 //! synchronous, and prints nothing. Every value keeps its place through all
 //! stages, so that a mistake found at the end is shown where it was written.
 
+mod advice;
 mod canonical;
 mod checks;
 pub mod codes;
+mod conform;
+mod damage;
 mod discover;
 pub mod document;
 pub mod dotenv;
@@ -16,6 +19,7 @@ pub mod files;
 mod include;
 mod interpolate;
 pub mod json_schema;
+mod lint;
 mod loader;
 mod merge;
 mod normalize;
@@ -24,6 +28,7 @@ pub mod provenance;
 mod schema;
 mod select;
 mod short;
+mod syntax;
 pub mod template;
 mod tree;
 mod validate;
@@ -31,6 +36,8 @@ pub mod yaml;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+use tracing::trace_span;
 
 use crate::diagnostic::{Diagnostic, Severity, SourceMap, tidy};
 use crate::model::record::{Field, Log, Out};
@@ -126,7 +133,7 @@ fn run(loader: &mut Loader<'_>) -> Option<(Project, Node)> {
         }
         return Some((Project { name, ..Project::default() }, tree));
     }
-    let mut project = decode(&tree, loader);
+    let mut project = trace_span!("decode").in_scope(|| decode(&tree, loader));
     project.name = name;
     project.working_dir = context.base.dir;
     project.config_files = found
@@ -141,16 +148,24 @@ fn run(loader: &mut Loader<'_>) -> Option<(Project, Node)> {
     project.profiles = active_profiles(options, &context.env);
     project.environment = context.env;
     if !options.no_normalize {
-        normalize::normalize(&mut project);
+        trace_span!("normalize").in_scope(|| normalize::normalize(&mut project));
     }
     select::profiles(&mut project);
     let wanted = &options.services;
     select::activate(&mut project, wanted);
     if !options.no_consistency {
-        validate::consistency(&project, &tree, &mut loader.out);
+        let _stage = trace_span!("consistency").entered();
+        validate::consistency(&project, &tree, &loader.sources, &loader.damage, &mut loader.out);
     }
     if loader.failed() {
+        // Files that are missing belong to the mistakes.
+        loader.resolve_files(&mut project, &tree);
         return None;
+    }
+    lint::restart_policies(&project, &tree, &mut loader.out);
+    lint::container_names(&project, &tree, &mut loader.out);
+    if options.warn_unused {
+        lint::unused(&project, &tree, &mut loader.out);
     }
     select::select(&mut project, wanted, options.no_deps, &mut loader.out);
     loader.resolve_files(&mut project, &tree);
@@ -208,21 +223,22 @@ fn project_name(
             )
             .help(format!("try `{}`", discover::normalized_name(&name))),
         );
-        return None;
+        // It goes on with another name, and fails in the end: the files have mistakes of their own.
+        return Some("invalid".to_owned());
     }
     let mut named: Option<String> = None;
     for input in inputs {
         let Input::Path(path) = input else { continue };
-        let id = loader.text(path, None)?;
-        // Cheap look before the file is parsed for real.
+        let Some(id) = loader.text(path, None) else { continue };
+        // Cheap look before the file is parsed.
         if !loader.sources.text(id).contains("name") {
             continue;
         }
-        let Ok(documents) = document::parse(id, &loader.sources) else { continue };
-        for doc in documents {
-            let Some(name) = tree::get(&doc, "name") else { continue };
+        let raw = loader.options.no_interpolate;
+        for doc in loader.peek(id) {
+            let Some(name) = tree::get(doc, "name") else { continue };
             let Some(text) = tree::str(name) else { continue };
-            let text = if loader.options.no_interpolate {
+            let text = if raw {
                 text.to_owned()
             } else {
                 template::expand(text, &|n| env.get(n).cloned()).map_or_else(|_| text.to_owned(), |e| e.text)

@@ -53,7 +53,7 @@ pub(super) fn raw(root: &mut Node, project: &str) {
     for (_, service) in section_mut(root, "services") {
         let given = |key: &str| get(service, key).is_some_and(|n| !n.is_null());
         if !given("networks") && !given("network_mode") && !given("provider") {
-            let mut networks = Map::new();
+            let mut networks = Map::default();
             networks.insert("default".to_owned(), entry(node(Kind::Null, span)));
             if let Some(map) = map_mut(service) {
                 set(map, "networks", node(Kind::Map(networks), span));
@@ -65,7 +65,7 @@ pub(super) fn raw(root: &mut Node, project: &str) {
     set(map, "name", text(project, span));
     if uses_default {
         let networks =
-            map.entry("networks".to_owned()).or_insert_with(|| entry(node(Kind::Map(Map::new()), span)));
+            map.entry("networks".to_owned()).or_insert_with(|| entry(node(Kind::Map(Map::default()), span)));
         if let Some(networks) = map_mut(&mut networks.node) {
             networks.entry("default".to_owned()).or_insert_with(|| entry(node(Kind::Null, span)));
         }
@@ -73,7 +73,7 @@ pub(super) fn raw(root: &mut Node, project: &str) {
     for section in ["networks", "volumes", "secrets", "configs"] {
         for (key, resource) in section_mut(root, section) {
             if resource.is_null() {
-                resource.kind = Kind::Map(Map::new());
+                resource.kind = Kind::Map(Map::default());
             }
             let external = get(resource, "external").is_some_and(|e| matches!(e.kind, Kind::Bool(true)));
             if let Some(map) = map_mut(resource)

@@ -24,6 +24,9 @@ pub enum TemplateErrorKind {
     /// Not a form that exists, such as `${}` or `${X!y}`.
     #[error("invalid interpolation format")]
     Format,
+    /// Defaults within defaults, more than 32 levels.
+    #[error("variables are nested too deep")]
+    TooDeep,
     /// `${NAME?text}` or `${NAME:?text}` with nothing to put there.
     #[error("required variable `{name}` is missing a value: {text}")]
     Required {
@@ -58,6 +61,9 @@ pub struct Expanded {
     pub used: Vec<String>,
 }
 
+/// How deep defaults may nest; each level is looked through once more.
+const DEPTH: usize = 32;
+
 /// One parsed piece.
 enum Piece<'a> {
     Text(&'a str),
@@ -86,7 +92,7 @@ pub fn expand(text: &str, lookup: Lookup<'_>) -> Result<Expanded, TemplateError>
         text.clone_into(&mut out.text);
         return Ok(out);
     }
-    into(text, 0, lookup, &mut out)?;
+    into(text, 0, DEPTH, lookup, &mut out)?;
     Ok(out)
 }
 
@@ -96,11 +102,17 @@ pub fn expand(text: &str, lookup: Lookup<'_>) -> Result<Expanded, TemplateError>
 /// [`TemplateError`] as [`expand`].
 pub fn variables(text: &str) -> Result<Vec<Variable>, TemplateError> {
     let mut out = Vec::new();
-    list(text, 0, &mut out)?;
+    list(text, 0, DEPTH, &mut out)?;
     Ok(out)
 }
 
-fn into(text: &str, base: usize, lookup: Lookup<'_>, out: &mut Expanded) -> Result<(), TemplateError> {
+fn into(
+    text: &str,
+    base: usize,
+    depth: usize,
+    lookup: Lookup<'_>,
+    out: &mut Expanded,
+) -> Result<(), TemplateError> {
     let mut at = 0;
     while let Some((piece, end)) = next(text, at, base)? {
         at = end;
@@ -111,19 +123,20 @@ fn into(text: &str, base: usize, lookup: Lookup<'_>, out: &mut Expanded) -> Resu
                 value(name, span, lookup, out);
             }
             Piece::Braces { name, operator: Some(operator), operand, at, span } => {
+                let depth = deeper(depth, &span)?;
                 let found = lookup(name);
                 let set = found.as_ref().is_some_and(|value| !(operator.empty && value.is_empty()));
                 match operator.kind {
-                    b'+' if set => into(operand, at, lookup, out)?,
+                    b'+' if set => into(operand, at, depth, lookup, out)?,
                     b'+' => {}
                     _ if set => {
                         out.used.push(name.to_owned());
                         out.text.push_str(&found.unwrap_or_default());
                     }
-                    b'-' => into(operand, at, lookup, out)?,
+                    b'-' => into(operand, at, depth, lookup, out)?,
                     _ => {
                         let mut text = Expanded::default();
-                        into(operand, at, lookup, &mut text)?;
+                        into(operand, at, depth, lookup, &mut text)?;
                         let kind = TemplateErrorKind::Required { name: name.to_owned(), text: text.text };
                         return Err(TemplateError { kind, span });
                     }
@@ -143,7 +156,13 @@ fn value(name: &str, span: Range<usize>, lookup: Lookup<'_>, out: &mut Expanded)
     }
 }
 
-fn list(text: &str, base: usize, out: &mut Vec<Variable>) -> Result<(), TemplateError> {
+/// One level less to go.
+fn deeper(depth: usize, span: &Range<usize>) -> Result<usize, TemplateError> {
+    let error = || TemplateError { kind: TemplateErrorKind::TooDeep, span: span.clone() };
+    depth.checked_sub(1).ok_or_else(error)
+}
+
+fn list(text: &str, base: usize, depth: usize, out: &mut Vec<Variable>) -> Result<(), TemplateError> {
     let mut at = 0;
     while let Some((piece, end)) = next(text, at, base)? {
         at = end;
@@ -152,7 +171,7 @@ fn list(text: &str, base: usize, out: &mut Vec<Variable>) -> Result<(), Template
             Piece::Name { name, .. } => {
                 out.push(Variable { name: name.to_owned(), ..Variable::default() });
             }
-            Piece::Braces { name, operator, operand, at, .. } => {
+            Piece::Braces { name, operator, operand, at, span } => {
                 let mut variable = Variable { name: name.to_owned(), ..Variable::default() };
                 match operator.map(|operator| operator.kind) {
                     Some(b'-') => operand.clone_into(&mut variable.default),
@@ -161,7 +180,7 @@ fn list(text: &str, base: usize, out: &mut Vec<Variable>) -> Result<(), Template
                     None => {}
                 }
                 out.push(variable);
-                list(operand, at, out)?;
+                list(operand, at, deeper(depth, &span)?, out)?;
             }
         }
     }
@@ -251,6 +270,17 @@ mod tests {
 
     fn ok(text: &str) -> String {
         expand(text, &lookup).unwrap_or_else(|error| panic!("{text}: {error}")).text
+    }
+
+    #[test]
+    fn defaults_nest_to_a_limit() {
+        let nested = |depth: usize| format!("{}x{}", "${B:-".repeat(depth), "}".repeat(depth));
+        assert_eq!(expand(&nested(32), &lookup).expect("deep enough").text, "x");
+        for depth in [33, 100_000] {
+            let error = expand(&nested(depth), &lookup).expect_err("too deep");
+            assert_eq!(error.kind, TemplateErrorKind::TooDeep);
+            assert_eq!(variables(&nested(depth)).expect_err("too deep").kind, TemplateErrorKind::TooDeep);
+        }
     }
 
     #[test]

@@ -5,21 +5,33 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnostic::{Diagnostic, Span, suggest};
+use crate::diagnostic::{Diagnostic, SourceMap, Span, suggest};
 use crate::model::{Project, Service};
 
+use super::damage::Damage;
 use super::document::Node;
 use super::tree::locate;
 
 struct Check<'a> {
     project: &'a Project,
     root: &'a Node,
+    sources: &'a SourceMap,
+    damage: &'a Damage,
     out: &'a mut Vec<Diagnostic>,
 }
 
-/// Logs every inconsistency of the enabled services.
-pub(super) fn consistency(project: &Project, root: &Node, out: &mut Vec<Diagnostic>) {
-    let mut check = Check { project, root, out };
+/// Logs every inconsistency of the enabled services, but for what only follows from mistakes logged already.
+pub(super) fn consistency(
+    project: &Project,
+    root: &Node,
+    sources: &SourceMap,
+    damage: &Damage,
+    out: &mut Vec<Diagnostic>,
+) {
+    if damage.incomplete {
+        return;
+    }
+    let mut check = Check { project, root, sources, damage, out };
     let mut names: BTreeMap<&str, &str> = BTreeMap::new();
     for (name, service) in &project.services {
         check.service(name, service);
@@ -32,7 +44,7 @@ pub(super) fn consistency(project: &Project, root: &Node, out: &mut Vec<Diagnost
                 Diagnostic::error(
                     "container-name-taken",
                     format!(
-                        "services.{name}: container name \"{container}\" is already in use by service {other}"
+                        "service `{name}` has the container name `{container}`, as has service `{other}`"
                     ),
                 )
                 .at(at, "must be unique")
@@ -45,12 +57,13 @@ pub(super) fn consistency(project: &Project, root: &Node, out: &mut Vec<Diagnost
             && secret.file.is_none()
             && secret.environment.is_none()
             && secret.content.is_none()
+            && !damage.touches("secrets", name)
         {
             let at = check.key(&["secrets", name]);
             check.out.push(
                 Diagnostic::error(
                     "missing-key",
-                    format!("secret \"{name}\" must declare either `file` or `environment`: invalid compose project"),
+                    format!("secret `{name}` has neither `file` nor `environment`"),
                 )
                 .at(at, "says nothing about its value"),
             );
@@ -85,16 +98,21 @@ impl Check<'_> {
         if section.1.contains_key(wanted) {
             return;
         }
-        let at = locate(self.root, path, true);
+        // Of a short form such as `data:/var/lib/data`, the name alone.
+        let whole = locate(self.root, path, true);
+        let text = self.sources.snippet(whole);
+        let at = text.find(wanted).map_or(whole, |from| whole.part(from, from + wanted.len()));
         let mut d = Diagnostic::error(
             code,
-            format!("service \"{name}\" refers to undefined {word} {wanted}: invalid compose project"),
+            format!("service `{name}` uses {word} `{wanted}`, which is not declared"),
         )
         .at(at, format!("not found under top-level `{}`", section.0));
         if let Some(similar) = near(wanted, section.1.keys()) {
             d = d
                 .also(locate(self.root, &[section.0, similar], true), "a similar name is declared here")
                 .help(format!("did you mean `{similar}`?"));
+        } else if section.0 == "volumes" && wanted.contains('/') {
+            d = d.help(format!("write `./{wanted}` if a directory beside the file is meant"));
         } else {
             d = d.help(format!("declare it: add `{wanted}:` below a top-level `{}:`", section.0));
         }
@@ -104,11 +122,12 @@ impl Check<'_> {
     #[expect(clippy::cognitive_complexity, reason = "a flat list of independent rules")]
     fn service(&mut self, name: &str, s: &Service) {
         let p = ["services", name];
-        if s.image.is_none() && s.build.is_none() && s.provider.is_none() {
+        let whole = !self.damage.touches("services", name);
+        if s.image.is_none() && s.build.is_none() && s.provider.is_none() && whole {
             self.error(
                 "no-image",
                 &p,
-                format!("service \"{name}\" has neither an image nor a build context specified: invalid compose project"),
+                format!("service `{name}` has neither `image` nor `build`"),
                 "add `image` or `build`",
             );
         }
@@ -117,9 +136,7 @@ impl Check<'_> {
                 self.error(
                     "conflicting-keys",
                     &["services", name, "build", "dockerfile_inline"],
-                    format!(
-                        "service \"{name}\" declares mutualy exclusive dockerfile and dockerfile_inline: invalid compose project"
-                    ),
+                    format!("service `{name}` has both `dockerfile` and `dockerfile_inline`"),
                     "remove one",
                 );
             }
@@ -130,13 +147,13 @@ impl Check<'_> {
                     None => self.error(
                         "undefined-service",
                         &path,
-                        format!("service \"{name}\" declares unknown service \"{other}\" as additional contexts {key}"),
+                        format!("service `{name}` builds with service `{other}` as context `{key}`, and that does not exist"),
                         "no such service",
                     ),
                     Some(t) if t.build.is_none() => self.error(
                         "no-build",
                         &path,
-                        format!("service \"{name}\" declares non-buildable service \"{other}\" as additional contexts {key}"),
+                        format!("service `{name}` builds with service `{other}` as context `{key}`, and that is not built"),
                         "has no `build`",
                     ),
                     Some(_) => {}
@@ -149,9 +166,7 @@ impl Check<'_> {
                 self.error(
                     "platform-mismatch",
                     &["services", name, "platform"],
-                    format!(
-                        "service.build.platforms MUST include service.platform \"{platform}\": invalid compose project"
-                    ),
+                    format!("service `{name}` runs on platform `{platform}`, for which it is not built"),
                     "not among the platforms of the build",
                 );
             }
@@ -170,14 +185,14 @@ impl Check<'_> {
         }
         if let Some(mode) = &s.network_mode {
             if !s.networks.is_empty() {
-                self.error(
+                let networks = self.key(&["services", name, "networks"]);
+                let at = self.key(&["services", name, "network_mode"]);
+                let d = Diagnostic::error(
                     "conflicting-keys",
-                    &["services", name, "network_mode"],
-                    format!(
-                        "service {name} declares mutually exclusive `network_mode` and `networks`: invalid compose project"
-                    ),
-                    "remove one",
+                    format!("service `{name}` has both `network_mode` and `networks`"),
                 );
+                self.out
+                    .push(d.at(at, "one of the two").also(networks, "the other").help("remove one of them"));
             }
             if let Some(other) = mode.strip_prefix("service:") {
                 self.dependency(name, other, "network_mode");
@@ -207,9 +222,14 @@ impl Check<'_> {
             self.error(
                 "invalid-healthcheck",
                 &["services", name, "healthcheck", "test"],
-                "healthcheck.test must start either by \"CMD\", \"CMD-SHELL\" or \"NONE\"".to_owned(),
-                "add one of them as the first word",
+                format!("the health test of service `{name}` begins with `{first}`"),
+                "expected `CMD`, `CMD-SHELL` or `NONE` as the first word",
             );
+            if let Some(d) = self.out.last_mut() {
+                d.help.push(format!(
+                    "write `[CMD, {first}, …]` for a program and its arguments, or one text for a shell line"
+                ));
+            }
         }
         for (index, volume) in s.volumes.iter().enumerate() {
             if volume.kind.as_deref() == Some("volume")
@@ -242,13 +262,14 @@ impl Check<'_> {
         if let Some(develop) = &s.develop {
             for (index, rule) in develop.watch.iter().enumerate() {
                 if rule.target.is_none()
+                    && whole
                     && !matches!(rule.action.as_deref(), Some("rebuild" | "restart") | None)
                 {
                     let index = index.to_string();
                     self.error(
                         "missing-key",
                         &["services", name, "develop", "watch", &index],
-                        format!("services.{name}.develop.watch: target is required for non-rebuild actions"),
+                        format!("service `{name}` has a watch rule without `target`, which its action needs"),
                         "`target` is missing",
                     );
                 }
@@ -258,12 +279,14 @@ impl Check<'_> {
 
     fn depends(&mut self, name: &str, other: &str) {
         let at = locate(self.root, &["services", name, "depends_on", other], true);
-        let mut d = Diagnostic::error(
-            "undefined-service",
-            format!("service \"{name}\" depends on undefined service \"{other}\": invalid compose project"),
-        )
-        .at(at, "no such service");
-        if let Some(disabled) = self.project.disabled.get(other) {
+        let disabled = self.project.disabled.get(other);
+        let (why, note) = match disabled {
+            Some(_) => ("is not enabled", "not enabled"),
+            None => ("does not exist", "no such service"),
+        };
+        let message = format!("service `{name}` depends on service `{other}`, which {why}");
+        let mut d = Diagnostic::error("undefined-service", message).at(at, note);
+        if let Some(disabled) = disabled {
             d = d
                 .also(self.key(&["services", other]), "declared here, but no active profile enables it")
                 .help(format!("enable it with `--profile {}`", disabled.profiles.join("` or `--profile ")));
@@ -282,9 +305,7 @@ impl Check<'_> {
             self.error(
                 "undefined-service",
                 &["services", name, key],
-                format!(
-                    "service \"{name}\" refers to undefined service \"{other}\": invalid compose project"
-                ),
+                format!("service `{name}` refers to service `{other}`, which does not exist"),
                 "no such service",
             );
         }
@@ -298,7 +319,7 @@ impl Check<'_> {
             self.error(
                 "conflicting-keys",
                 &["services", name, "scale"],
-                format!("services.{name}: can't set distinct values on 'scale' and 'deploy.replicas': invalid compose project"),
+                format!("service `{name}` has different values of `scale` and `deploy.replicas`"),
                 "remove one",
             );
         }
@@ -308,7 +329,7 @@ impl Check<'_> {
             self.error(
                 "out-of-range",
                 &["services", name, key],
-                format!("services.{name}.scale: must be greater than or equal to 0"),
+                format!("service `{name}` has a negative number of replicas"),
                 "must not be negative",
             );
         }
@@ -317,7 +338,7 @@ impl Check<'_> {
                 "conflicting-keys",
                 &["services", name, "container_name"],
                 format!(
-                    "services.{name}: can't set container_name and scale (deploy.replicas) as container name must be unique"
+                    "service `{name}` has several replicas and a `container_name`, which only one container can have"
                 ),
                 "several containers cannot share a name",
             );
@@ -330,9 +351,7 @@ impl Check<'_> {
                 self.error(
                     "conflicting-keys",
                     &["services", name, key],
-                    format!(
-                        "services.{name}: can't set distinct values on '{key}' and 'deploy.resources.{twin}': invalid compose project"
-                    ),
+                    format!("service `{name}` has different values of `{key}` and `deploy.resources.{twin}`"),
                     "remove one",
                 );
             }
@@ -349,31 +368,29 @@ impl Check<'_> {
     }
 
     fn mounts(&mut self, name: &str, s: &Service) {
-        let mut seen: BTreeMap<&str, String> = BTreeMap::new();
+        let mut seen: BTreeMap<&str, [String; 2]> = BTreeMap::new();
         for (index, volume) in s.volumes.iter().enumerate() {
             let Some(target) = volume.target.as_deref() else { continue };
-            if seen.insert(target, format!("services.{name}.volumes[{index}]")).is_some() {
-                let index = index.to_string();
-                self.error(
-                    "mount-conflict",
-                    &["services", name, "volumes", &index],
-                    format!("services.{name}.volumes[{index}]: target {target} already mounted"),
-                    "something is mounted there already",
-                );
+            let here = ["volumes".to_owned(), index.to_string()];
+            if let Some(first) = seen.insert(target, here.clone()) {
+                self.mounted_twice(name, target, &here, &first);
             }
         }
         for (index, tmpfs) in s.tmpfs.iter().enumerate() {
             let target = tmpfs.split(':').next().unwrap_or_default();
-            if let Some(other) = seen.insert(target, format!("services.{name}.tmpfs[{index}]")) {
-                let index = index.to_string();
-                self.error(
-                    "mount-conflict",
-                    &["services", name, "tmpfs", &index],
-                    format!("services.{name}.tmpfs[{index}]: target {target} already mounted as {other}"),
-                    "something is mounted there already",
-                );
+            let here = ["tmpfs".to_owned(), index.to_string()];
+            if let Some(first) = seen.insert(target, here.clone()) {
+                self.mounted_twice(name, target, &here, &first);
             }
         }
+    }
+
+    fn mounted_twice(&mut self, name: &str, target: &str, here: &[String; 2], first: &[String; 2]) {
+        let place = |of: &[String; 2]| locate(self.root, &["services", name, &of[0], &of[1]], false);
+        let message = format!("service `{name}` mounts two things on `{target}`");
+        let d = Diagnostic::error("mount-conflict", message).at(place(here), "the second mount");
+        let d = d.also(place(first), "the first mount").help("remove one, or give it another target");
+        self.out.push(d);
     }
 
     /// Depth first over `depends_on`; the first cycle found is shown as a path.
@@ -407,7 +424,7 @@ impl Check<'_> {
                             path.push(next);
                             let mut d = Diagnostic::error(
                                 "dependency-cycle",
-                                format!("dependency cycle detected: {}", path.join(" -> ")),
+                                format!("services wait for one another in a circle: {}", path.join(" -> ")),
                             );
                             for (number, pair) in path.windows(2).enumerate() {
                                 let at =

@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+mod github;
 mod render;
 pub mod suggest;
 
+pub use github::annotations;
 pub use render::render;
 
 /// A file in a [`SourceMap`].
@@ -255,8 +257,8 @@ struct JsonDiagnostic<'a> {
     help: &'a [String],
 }
 
-/// All of them as a JSON array, for editors and CI annotations. Positions count from 1.
-pub fn to_json(all: &[Diagnostic], sources: &SourceMap) -> String {
+/// All of them as a JSON array, for editors. Positions count from 1. Its schema is `schemas/diagnostics.json`.
+pub fn to_json(all: &[Diagnostic], sources: &SourceMap) -> serde_json::Value {
     let label = |label: &'_ Label| {
         (sources.path(label.span.file), sources.start(label.span), sources.end(label.span))
     };
@@ -274,7 +276,7 @@ pub fn to_json(all: &[Diagnostic], sources: &SourceMap) -> String {
             help: &d.help,
         })
         .collect();
-    serde_json::to_string_pretty(&all).unwrap_or_else(|_| "[]".to_owned())
+    serde_json::to_value(all).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -309,7 +311,7 @@ mod tests {
         let mut map = SourceMap::default();
         let file = map.add(Path::new("/p/c.yaml"), "c.yaml", "a: b\n");
         let all = [Diagnostic::error("unknown-key", "x").at(Span::new(file, 3, 4), "here").help("do")];
-        let json: serde_json::Value = serde_json::from_str(&to_json(&all, &map)).unwrap();
+        let json = to_json(&all, &map);
         assert_eq!(json[0]["at"]["file"], "/p/c.yaml");
         assert_eq!(json[0]["at"]["start"]["column"], 4);
         assert_eq!(json[0]["help"][0], "do");

@@ -62,8 +62,12 @@ impl Duration {
                 "h" => 3_600_000_000_000,
                 "d" => 86_400_000_000_000,
                 "w" => 604_800_000_000_000,
-                "" => return Err(format!("missing unit in duration `{text}`")),
-                _ => return Err(format!("unknown unit `{unit}` in duration `{text}`")),
+                "" => return Err(format!("missing unit in duration `{text}`: write `{text}s` for seconds")),
+                _ => {
+                    return Err(format!(
+                        "unknown unit `{unit}` in duration `{text}`: there are ms, s, m, h, d, w"
+                    ));
+                }
             };
             let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
             let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
@@ -152,9 +156,10 @@ impl Bytes {
     /// `k m g t p` with an optional `b` or `ib`.
     ///
     /// # Errors
-    /// ``invalid size `X` ``.
+    /// ``invalid size `X` ``, with the form of a size.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let invalid = || format!("invalid size `{text}`");
+        let invalid =
+            || format!("invalid size `{text}`: write a number and a unit, such as `512m` or `1.5g`");
         let cut = text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ').ok_or_else(invalid)?;
         let (number, unit) = if text.as_bytes()[cut] == b' ' {
             (&text[..cut], &text[cut + 1..])

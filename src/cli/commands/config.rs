@@ -101,6 +101,7 @@ impl Verb for Args {
             out::talk("warning: service names are ignored together with --no-interpolate\n");
         }
         options.explain = self.explain.is_some();
+        options.warn_unused = true;
         if let Some(format) = &self.diagnostics {
             let (report, failed) = load::report(&options, format == "json", settings.color_stdout);
             self.write(&report)?;
