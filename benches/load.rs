@@ -152,7 +152,9 @@ fn main() {
         }
     }
     print!("{:<14}", "services");
-    sizes.iter().for_each(|services| print!("{services:>12}         "));
+    for services in &sizes {
+        print!("{services:>12}         ");
+    }
     println!();
     for (stage, row) in &table {
         print!("{stage:<14}");

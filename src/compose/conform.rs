@@ -169,10 +169,8 @@ fn value<'a>(node: &'a Node, shape: &Shape, path: &mut Path<'a>, out: &mut Vec<D
         (Shape::Dict(item), Kind::Map(map)) => {
             for (key, e) in map {
                 if key.is_empty() {
-                    out.push(
-                        Diagnostic::error("invalid-name", format!("{} has an empty key", shown(path)))
-                            .at(e.key, "a key is expected"),
-                    );
+                    let message = format!("{} has an empty key", shown(path));
+                    out.push(Diagnostic::error("invalid-name", message).at(e.key, "a key is expected"));
                 }
                 path.push(key);
                 value(&e.node, item, path, out);
@@ -181,48 +179,41 @@ fn value<'a>(node: &'a Node, shape: &Shape, path: &mut Path<'a>, out: &mut Vec<D
         }
         (Shape::Named(item), Kind::Map(map)) => {
             for (key, e) in map {
-                if path.is_empty() || !key.starts_with("x-") || !matches!(item, Shape::Object(_)) {
-                    let ok = !key.is_empty()
-                        && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
-                    if !ok {
-                        out.push(
-                            Diagnostic::error(
-                                "invalid-name",
-                                format!("`{key}` under {} is not a valid name", shown(path)),
-                            )
-                            .at(e.key, "expected letters, digits, `.`, `_` and `-`"),
-                        );
-                    }
+                let extension = key.starts_with("x-") && matches!(item, Shape::Object(_));
+                if !is_name(key) && !extension {
+                    let message = format!("`{key}` under {} is not a valid name", shown(path));
+                    let d = Diagnostic::error("invalid-name", message);
+                    out.push(d.at(e.key, "expected letters, digits, `.`, `_` and `-`"));
                 }
                 path.push(key);
                 value(&e.node, item, path, out);
                 path.pop();
             }
         }
-        (Shape::Object(object), Kind::Map(map)) => {
-            for (key, e) in map {
-                if key.starts_with("x-") {
-                    continue;
-                }
-                match object.keys.iter().find(|(name, _)| name == key) {
-                    Some((_, shape)) => {
-                        path.push(key);
-                        value(&e.node, shape, path, out);
-                        path.pop();
-                    }
-                    None => unknown(key, e, object, path, out),
-                }
-            }
-            for key in object.required {
-                if !map.contains_key(*key) {
-                    out.push(
-                        Diagnostic::error("missing-key", format!("{} needs `{key}`", shown(path)))
-                            .at(node.span, format!("`{key}` is missing")),
-                    );
-                }
-            }
-        }
+        (Shape::Object(shape), Kind::Map(_)) => object(node, shape, path, out),
         _ => {}
+    }
+}
+
+fn is_name(key: &str) -> bool {
+    !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+fn object<'a>(node: &'a Node, object: &Object, path: &mut Path<'a>, out: &mut Vec<Diagnostic>) {
+    let Some(map) = node.as_map() else { return };
+    for (key, e) in map.iter().filter(|(key, _)| !key.starts_with("x-")) {
+        match object.keys.iter().find(|(name, _)| name == key) {
+            Some((_, shape)) => {
+                path.push(key);
+                value(&e.node, shape, path, out);
+                path.pop();
+            }
+            None => unknown(key, e, object, path, out),
+        }
+    }
+    for key in object.required.iter().filter(|key| !map.contains_key(**key)) {
+        let message = format!("{} needs `{key}`", shown(path));
+        out.push(Diagnostic::error("missing-key", message).at(node.span, format!("`{key}` is missing")));
     }
 }
 

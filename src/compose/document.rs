@@ -286,7 +286,8 @@ impl Builder {
                 if anchor > 0 {
                     self.anchors.insert(anchor, (node.clone(), 1));
                 }
-                self.value(node, Some((&text, style)))
+                self.value(node, Some((&text, style)));
+                Ok(())
             }
             Event::Alias(anchor) => {
                 if self.pending.contains(&anchor) {
@@ -299,10 +300,17 @@ impl Builder {
                 let Some((node, nodes)) = self.anchors.get(&anchor) else {
                     return Err(Diagnostic::error("yaml-alias", "an alias refers to no anchor").at(span, ""));
                 };
-                let (node, nodes) = (node.clone(), *nodes);
+                let nodes = *nodes;
+                if nodes > ALIASED {
+                    let message = format!("an alias stands for more than {ALIASED} values");
+                    let d = Diagnostic::error("yaml-too-big", message);
+                    return Err(d.at(span, "here the limit is reached"));
+                }
+                let node = node.clone();
                 // Counted before the copy is kept: a bomb stops here.
                 self.count(nodes, span)?;
-                self.value(node, None)
+                self.value(node, None);
+                Ok(())
             }
             Event::SequenceStart(anchor, tag) => {
                 self.open(anchor, own_tag(tag.as_deref()), span, Content::List(Vec::new()))
@@ -321,14 +329,12 @@ impl Builder {
     }
 
     fn count(&mut self, nodes: usize, span: Span) -> Result<(), Diagnostic> {
-        self.nodes += nodes;
-        let (what, limit) = match nodes {
-            nodes if nodes > ALIASED => ("an alias stands for", ALIASED),
-            _ if self.nodes > NODES => ("the document has, once its aliases are expanded,", NODES),
-            _ => return Ok(()),
-        };
-        Err(Diagnostic::error("yaml-too-big", format!("{what} more than {limit} values"))
-            .at(span, "here the limit is reached"))
+        self.nodes = self.nodes.saturating_add(nodes);
+        if self.nodes <= NODES {
+            return Ok(());
+        }
+        let message = format!("the document has more than {NODES} values once its aliases are expanded");
+        Err(Diagnostic::error("yaml-too-big", message).at(span, "here the limit is reached"))
     }
 
     fn open(
@@ -369,17 +375,18 @@ impl Builder {
             self.pending.retain(|anchor| *anchor != open.anchor);
             let nodes = self.nodes - open.nodes + 1;
             // The copy is counted, too: anchors within anchors keep their content once for each.
-            self.nodes += nodes;
+            self.count(nodes, node.span)?;
             self.anchors.insert(open.anchor, (node.clone(), nodes));
         }
-        self.value(node, None)
+        self.value(node, None);
+        Ok(())
     }
 
     /// A complete value goes where it belongs. `plain` is the text of a scalar, for keys.
-    fn value(&mut self, node: Node, plain: Option<(&str, ScalarStyle)>) -> Result<(), Diagnostic> {
+    fn value(&mut self, node: Node, plain: Option<(&str, ScalarStyle)>) {
         let Some(open) = self.stack.last_mut() else {
             self.documents.push(node);
-            return Ok(());
+            return;
         };
         match &mut open.content {
             Content::List(list) => list.push(node),
@@ -415,7 +422,6 @@ impl Builder {
                 }
             },
         }
-        Ok(())
     }
 }
 

@@ -179,7 +179,9 @@ impl<'a> Reader<'a> {
             Some('\'') => self.single()?,
             Some('"') => {
                 let (at, raw) = self.double()?;
-                self.interpolate(&unescape(raw), at, outer, out)?
+                let plain = unescape(raw);
+                let place = |span: Range<usize>| at + plain.origin(span.start)..at + plain.origin(span.end);
+                self.interpolate(&plain.text, place, outer, out)?
             }
             _ => {
                 let at = self.at;
@@ -187,7 +189,7 @@ impl<'a> Reader<'a> {
                 // `K=# x` keeps its text: only a hash after a blank begins a comment.
                 let end = line.find(" #").or_else(|| line.find("\t#")).unwrap_or(line.len());
                 let raw = line[..end].trim_end();
-                let value = self.interpolate(raw, at, outer, out)?;
+                let value = self.interpolate(raw, |span| at + span.start..at + span.end, outer, out)?;
                 self.skip_line();
                 value
             }
@@ -234,12 +236,11 @@ impl<'a> Reader<'a> {
     fn interpolate(
         &self,
         raw: &str,
-        at: usize,
+        place: impl Fn(Range<usize>) -> Range<usize>,
         outer: Lookup<'_>,
         out: &mut Variables,
     ) -> Result<String, DotenvError> {
         let lookup = |name: &str| outer(name).or_else(|| out.values.get(name).cloned());
-        let place = |span: Range<usize>| at + span.start..(at + span.end).min(self.text.len());
         match template::expand(raw, &lookup) {
             Ok(expanded) => {
                 out.unset.extend(expanded.unset.into_iter().map(|(name, span)| (name, place(span))));
@@ -250,19 +251,41 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// A double-quoted value without its escapes.
+struct Unescaped<'t> {
+    text: Cow<'t, str>,
+    /// For each byte of the text, and its end, where it comes from; empty when nothing was escaped.
+    origins: Vec<usize>,
+}
+
+impl Unescaped<'_> {
+    /// Where a byte of the text stands in what was written.
+    fn origin(&self, at: usize) -> usize {
+        self.origins.get(at).copied().unwrap_or(at)
+    }
+}
+
 /// The escapes of a double-quoted value. `\$` becomes `$$`, which interpolation turns into `$`.
-fn unescape(raw: &str) -> Cow<'_, str> {
+fn unescape(raw: &str) -> Unescaped<'_> {
     if !raw.contains('\\') {
-        return Cow::Borrowed(raw);
+        return Unescaped { text: Cow::Borrowed(raw), origins: Vec::new() };
     }
     let mut out = String::with_capacity(raw.len());
+    let mut origins = Vec::with_capacity(raw.len() + 1);
     let mut chars = raw.chars().peekable();
-    while let Some(c) = chars.next() {
+    let mut next = 0;
+    loop {
+        let begin = next;
+        let Some(c) = chars.next() else { break };
+        next += c.len_utf8();
         if c != '\\' {
             out.push(c);
+            origins.resize(out.len(), begin);
             continue;
         }
-        match chars.next() {
+        let escaped = chars.next();
+        next += escaped.map_or(0, char::len_utf8);
+        match escaped {
             Some('a') => out.push('\u{7}'),
             Some('b') => out.push('\u{8}'),
             Some('f') => out.push('\u{c}'),
@@ -279,6 +302,7 @@ fn unescape(raw: &str) -> Cow<'_, str> {
                         Some(digit) => {
                             code = code * 8 + digit;
                             chars.next();
+                            next += 1;
                         }
                         None => break,
                     }
@@ -288,8 +312,10 @@ fn unescape(raw: &str) -> Cow<'_, str> {
             Some('\\') | None => out.push('\\'),
             Some(other) => out.extend(['\\', other]),
         }
+        origins.resize(out.len(), begin);
     }
-    Cow::Owned(out)
+    origins.push(raw.len());
+    Unescaped { text: Cow::Owned(out), origins }
 }
 
 #[cfg(test)]
@@ -308,6 +334,20 @@ mod tests {
         let all = read(text);
         assert_eq!(all.len(), 1, "{text:?} {all:?}");
         all[0].1.clone()
+    }
+
+    /// Found by fuzzing: escapes before a variable moved its place, in the worst case into a character.
+    #[test]
+    fn places_behind_escapes_are_those_of_the_file() {
+        for text in ["B=\"\\n\\tx $X\"", "B=\"\\0101\\0101é $X\"", "B=\"\\$\\q $X\"", "A=1\nB=\"é\\\\ $X\""]
+        {
+            let found = parse(text, &outer).expect("valid");
+            let (name, place) = &found.unset[0];
+            assert_eq!((name.as_str(), &text[place.clone()]), ("X", "$X"), "{text}");
+            let wrong = text.replace("$X", "${X");
+            let error = parse(&wrong, &outer).expect_err("an open brace");
+            assert_eq!(&wrong[error.span], "${X", "{wrong}");
+        }
     }
 
     #[test]

@@ -55,7 +55,8 @@ pub(super) fn unused(project: &Project, root: &Node, out: &mut Vec<Diagnostic>) 
     let mut look = |code: &'static str, key: &str, word: &str, of: &dyn Fn(&Service) -> Vec<String>| {
         let used: BTreeSet<String> = services().flat_map(of).collect();
         for (name, e) in section(root, key) {
-            if !used.contains(name) && !name.starts_with("x-") && !(key == "networks" && name == "default") {
+            let implied = name.starts_with("x-") || (key == "networks" && name == "default");
+            if !used.contains(name) && !implied {
                 let message = format!("{word} `{name}` is declared, and no service uses it");
                 out.push(
                     Diagnostic::warning(code, message)

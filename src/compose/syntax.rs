@@ -424,11 +424,8 @@ fn innermost_open(text: &str) -> Option<(usize, char)> {
     for (at, c) in text.char_indices() {
         match (quote, c) {
             _ if comment => comment = c != '\n',
-            (Some(mark), _) => {
-                if c == mark && before != '\\' {
-                    quote = None;
-                }
-            }
+            (Some(mark), _) if c == mark && before != '\\' => quote = None,
+            (Some(_), _) => {}
             (None, '#') if before.is_whitespace() => comment = true,
             (None, '"' | '\'') if before.is_whitespace() || matches!(before, '[' | '{' | ',' | ':') => {
                 quote = Some(c);
@@ -683,7 +680,7 @@ mod tests {
             ("a: \"[\"\n", None),
             ("a: b # [\n", None),
             ("a: b[0\n", None),
-            ("a: [\n  {b", Some(8)),
+            ("a: [\n  {b", Some(7)),
         ] {
             assert_eq!(innermost_open(text).map(|(at, _)| at), open, "{text}");
         }

@@ -21,9 +21,10 @@ pub fn annotations(all: &[Diagnostic], sources: &SourceMap) -> String {
             // Writing to a String cannot fail.
             let _ = write!(place, "file={file},line={},col={}", start.line, start.column);
             // Columns are only of use on one line.
-            let _ = match end.line == start.line {
-                true => write!(place, ",endColumn={},", end.column),
-                false => write!(place, ",endLine={},", end.line),
+            let _ = if end.line == start.line {
+                write!(place, ",endColumn={},", end.column)
+            } else {
+                write!(place, ",endLine={},", end.line)
             };
         }
         let mut text = one.message.clone();

@@ -86,7 +86,7 @@ fn every_code_is_shown_by_a_case() {
 #[test]
 fn only_the_first_of_many_mistakes_are_shown() {
     let folder = tempfile::tempdir().expect("a folder");
-    let keys: String = (0..50).map(|n| format!("    wrong{n}: x\n")).collect();
+    let keys = (0..50).fold(String::new(), |text, n| format!("{text}    wrong{n}: x\n"));
     fs::write(folder.path().join("compose.yaml"), format!("services:\n  web:\n    image: x\n{keys}"))
         .expect("a file");
     let said = |args: &[&str]| {

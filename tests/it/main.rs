@@ -9,6 +9,7 @@
 mod support;
 
 mod architecture;
+mod bombs;
 mod chaos;
 mod cli;
 mod config;

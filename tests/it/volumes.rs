@@ -84,4 +84,33 @@ services:
         env.hoist(&["exec", "-T", "web", "touch", "/fixed/new"]).fails_naming(&["Read-only file system"]);
         env.hoist(&["exec", "-T", "web", "touch", "/scratch/new"]).ok();
     }
+
+    #[test]
+    fn a_new_password_for_old_data_is_a_warning_without_the_password() {
+        require!(Root);
+        let env = TestEnvironment::with_busybox();
+        let compose = |password: &str| {
+            env.compose(&format!(
+                "
+services:
+  db:
+    image: 'busybox:latest'
+    command: [sleep, '1000']
+    stop_signal: SIGKILL
+    environment: {{MYSQL_ROOT_PASSWORD: {password}}}
+    volumes: ['data:/var/lib/mysql']
+volumes: {{data: {{}}}}
+"
+            ));
+        };
+        compose("first");
+        let said = env.hoist(&["up", "-d"]);
+        assert!(said.code == 0 && !said.stderr.contains("MYSQL_ROOT_PASSWORD"), "{}", said.stderr);
+        compose("second");
+        let said = env.hoist(&["up", "-d"]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        assert!(said.stderr.contains("service `db`: `MYSQL_ROOT_PASSWORD` has changed"), "{}", said.stderr);
+        assert!(said.stderr.contains("project_data"), "{}", said.stderr);
+        assert!(!said.stderr.contains("first") && !said.stderr.contains("second"), "{}", said.stderr);
+    }
 }
