@@ -12,6 +12,10 @@ fn main() -> ExitCode {
         return code;
     }
     #[cfg(target_os = "linux")]
+    if let Some(code) = hoist::runtime::build::dispatch() {
+        return code;
+    }
+    #[cfg(target_os = "linux")]
     if let Some(code) = hoist::runtime::network::dispatch() {
         return code;
     }

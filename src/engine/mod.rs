@@ -12,7 +12,9 @@ use async_trait::async_trait;
 use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::spec::{ContainerSpec, ExecSpec, NetworkSpec, VolumeSpec};
+use tokio_util::sync::CancellationToken;
+
+use crate::spec::{BuildSpec, ContainerSpec, ExecSpec, NetworkSpec, VolumeSpec};
 
 #[cfg(target_os = "linux")]
 pub mod builtin;
@@ -32,6 +34,8 @@ pub type ProjectLock = Box<dyn std::any::Any + Send + Sync>;
 pub type LockWaiting<'a> = &'a (dyn Fn(&str) + Send + Sync);
 /// Called with each step of a pull; must not block.
 pub type PullProgress<'a> = &'a (dyn Fn(PullEvent) + Send + Sync);
+/// Called with each step of a build; must not block.
+pub type BuildProgress<'a> = &'a (dyn Fn(BuildEvent) + Send + Sync);
 
 /// Where an archive is written. Called on a thread that may wait.
 pub type ArchiveSink = Box<dyn std::io::Write + Send>;
@@ -63,6 +67,16 @@ pub trait Engine: Send + Sync + 'static {
     ) -> Result<ImageState>;
     /// Removes a tag; the content goes with its last tag. `force` also untags images that stopped containers use.
     async fn remove_image(&self, reference: &str, force: bool) -> Result<()>;
+
+    /// Builds an image, puts it under the spec's tags and gives its id.
+    ///
+    /// When `stop` is cancelled the build is given up; the call returns once nothing of it runs any more.
+    async fn build(
+        &self,
+        spec: &BuildSpec,
+        progress: BuildProgress<'_>,
+        stop: &CancellationToken,
+    ) -> Result<String>;
 
     // networks
     /// Creates a network; [`EngineError::Conflict`] when the name is taken.

@@ -58,6 +58,74 @@ pub enum PullEvent {
     },
 }
 
+/// A step of a build. Steps are numbered from 1 within one build.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BuildEvent {
+    /// A step begins.
+    Started {
+        /// Its number.
+        step: u32,
+        /// `[web 2/4] RUN make`.
+        name: String,
+    },
+    /// A line that its command wrote.
+    Output {
+        /// Whose.
+        step: u32,
+        /// Seconds since the command began.
+        at: f64,
+        /// Without its end.
+        text: String,
+    },
+    /// Something about it, such as the bytes of a context.
+    Note {
+        /// Whose.
+        step: u32,
+        /// The text.
+        text: String,
+    },
+    /// It ended.
+    Ended {
+        /// Whose.
+        step: u32,
+        /// How.
+        outcome: BuildOutcome,
+    },
+    /// Something the user should know; may have several lines.
+    Warning(String),
+}
+
+/// How a step of a build ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BuildOutcome {
+    /// It was done.
+    Done {
+        /// In so many seconds.
+        seconds: f64,
+    },
+    /// Its result was there already.
+    Cached,
+    /// It failed, for this reason.
+    Failed(String),
+    /// It was given up.
+    Cancelled,
+}
+
+/// Why an image was not built, as far as the Dockerfile is concerned.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BuildFailure {
+    /// In one line.
+    pub summary: String,
+    /// With `file:line:col`, the line and a caret; several lines, may be empty.
+    pub shown: String,
+    /// What was being done, as progress has it; empty for mistakes found before.
+    pub step: String,
+    /// The last lines that the command wrote.
+    pub output: Vec<String>,
+    /// Exit code of the command.
+    pub code: Option<i32>,
+}
+
 /// A network as it is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -505,6 +573,9 @@ pub enum EngineError {
         /// Why, and what to do.
         reason: String,
     },
+    /// An image was not built.
+    #[error("{}", .0.summary)]
+    Build(Box<BuildFailure>),
     /// A step failed; the source has the cause.
     #[error("{step}")]
     Failed {

@@ -78,13 +78,16 @@ pub enum OpsError {
         #[source]
         source: Option<Box<EngineError>>,
     },
-    /// Building is asked for.
-    #[error("service `{service}`: image `{image}` has to be built, which hoist cannot do yet")]
-    BuildNeeded {
+    /// An image was not built.
+    #[error("service `{service}`: cannot build image `{image}`")]
+    Build {
         /// Service.
         service: String,
         /// The image it would give.
         image: String,
+        /// Why.
+        #[source]
+        source: Box<EngineError>,
     },
     /// An external network or volume does not exist.
     #[error("{kind} `{name}` is declared as external, but could not be found")]

@@ -1,6 +1,6 @@
 //! All that a renderer ever sees.
 
-use crate::engine::LogFrame;
+use crate::engine::{BuildEvent, LogFrame};
 
 /// What is being worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,6 +69,8 @@ pub enum ProjectEvent {
         /// Bytes done and bytes in all.
         bytes: Option<(u64, u64)>,
     },
+    /// A step of a build. Steps of all builds of a command are numbered together.
+    Build(BuildEvent),
     /// The progress tree is complete.
     End,
     /// Something the user should know.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 mod attached;
+mod build;
 mod context;
 mod converge;
 mod cp;
@@ -34,6 +35,7 @@ mod stats;
 mod up;
 mod wait;
 
+pub use build::build;
 pub use context::{Context, Origin};
 pub use cp::{CopyError, Pipes, cp};
 pub use down::down;

@@ -68,8 +68,38 @@ pub struct ConvergeOptions {
     pub quiet_pull: bool,
     /// What is built.
     pub build: BuildPolicy,
+    /// No output of builds that succeed.
+    pub quiet_build: bool,
     /// Grace period of every stop on the way; none means the container's own.
     pub timeout: Option<Duration>,
+}
+
+/// `build`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
+pub struct BuildOptions {
+    /// These services; all if none is named.
+    pub services: Vec<String>,
+    /// Also what they depend on.
+    pub with_dependencies: bool,
+    /// Values of `ARG`s; they win over those of the files.
+    pub args: BTreeMap<String, String>,
+    /// Use no cached step.
+    pub no_cache: bool,
+    /// Ask registries for newer base images.
+    pub pull: bool,
+    /// No output of builds that succeed.
+    pub quiet: bool,
+    /// SSH agents: id, and socket if not that of the environment. They are added to those of the files.
+    pub ssh: Vec<(String, Option<String>)>,
+    /// Memory of each `RUN` in bytes.
+    pub memory: Option<i64>,
+    /// Provenance attestation, instead of what the files say.
+    pub provenance: Option<String>,
+    /// SBOM attestation, instead of what the files say.
+    pub sbom: Option<String>,
+    /// Only look for mistakes in the Dockerfiles.
+    pub check: bool,
 }
 
 /// `up` and `create`.

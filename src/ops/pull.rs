@@ -7,9 +7,11 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
+use super::build::build_services;
 use super::context::{Context, under_heading};
 use super::events::{EventSender, ProjectEvent, ResourceKind, Status};
-use super::options::{BuildPolicy, ConvergeOptions, PullOptions, PullPolicy};
+
+use super::options::{BuildOptions, BuildPolicy, ConvergeOptions, PullOptions, PullPolicy};
 use super::progress::{Progress, send};
 use super::{OpsError, Result};
 use crate::engine::{EngineError, ImageState, PullEvent};
@@ -23,12 +25,22 @@ struct Need {
     service: String,
     policy: PullPolicy,
     buildable: bool,
+    /// It is named after the service.
+    unnamed: bool,
 }
 
-/// Looks up the images that services need, and fetches what is missing or due.
+/// What became of a need.
+enum Ensured {
+    /// The image is here.
+    Here(String, Box<ImageState>),
+    /// It has to be built.
+    ToBuild(Need),
+}
+
+/// Looks up the images that services need, fetches what is missing or due, and builds the rest.
 ///
 /// # Errors
-/// [`OpsError::ImageMissing`] and [`OpsError::BuildNeeded`] name the service.
+/// [`OpsError::ImageMissing`] and [`OpsError::Build`] name the service.
 pub(super) async fn ensure_images(
     ctx: &Context,
     services: &BTreeSet<String>,
@@ -48,9 +60,30 @@ pub(super) async fn ensure_images(
     let ensured = join_all(needs.into_values().map(|need| ensure(ctx, need, options, events)));
     let ensured = ctx.unless_interrupted(async { Ok(ensured.await) }).await?;
     let mut images = BTreeMap::new();
+    let mut missing = Vec::new();
     for one in ensured {
-        let (reference, image) = one?;
-        images.insert(reference, image);
+        match one? {
+            Ensured::Here(reference, image) => drop(images.insert(reference, *image)),
+            Ensured::ToBuild(need) => missing.push(need),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(images);
+    }
+    let quiet = options.quiet_build;
+    let build = BuildOptions { quiet, ..BuildOptions::default() };
+    let wanted = missing.iter().map(|need| need.service.clone()).collect();
+    build_services(ctx, &wanted, &build, events).await?;
+    for need in missing {
+        let image = ctx.engine.image(&need.reference, need.platform.as_deref()).await?;
+        let image = image.ok_or_else(|| {
+            let reason = format!(
+                "its build made none for platform {}",
+                need.platform.as_deref().unwrap_or("of this machine")
+            );
+            self::missing(&need, reason, None)
+        })?;
+        images.insert(need.reference, image);
     }
     Ok(images)
 }
@@ -87,6 +120,7 @@ fn needs_of(ctx: &Context, service: &Service, policy: PullPolicy) -> Vec<Need> {
         service: service.name.clone(),
         policy,
         buildable,
+        unnamed: buildable && service.image.is_none(),
     };
     let mut needs = vec![need(ctx.project.image_of(service), service.build.is_some(), policy)];
     let mounted = service.volumes.iter().filter(|m| m.kind.as_deref() == Some("image"));
@@ -123,30 +157,41 @@ async fn ensure(
     need: Need,
     options: &ConvergeOptions,
     events: &EventSender,
-) -> Result<(String, ImageState)> {
+) -> Result<Ensured> {
     let local = ctx.engine.image(&need.reference, need.platform.as_deref()).await?;
-    if need.buildable {
-        let wanted = options.build == BuildPolicy::Always || need.policy == PullPolicy::Build;
-        if wanted || (local.is_none() && options.build == BuildPolicy::Missing) {
-            return Err(OpsError::BuildNeeded { service: need.service, image: need.reference });
-        }
+    let here = |need: Need, image| Ok(Ensured::Here(need.reference, Box::new(image)));
+    let may_build = need.buildable && options.build != BuildPolicy::Never;
+    if need.buildable
+        && (options.build == BuildPolicy::Always || (may_build && need.policy == PullPolicy::Build))
+    {
+        return Ok(Ensured::ToBuild(need));
     }
     let due = match need.policy {
         PullPolicy::Always => true,
         PullPolicy::Never => false,
-        PullPolicy::Missing | PullPolicy::Build => local.is_none(),
+        // An image without a name of its own is in no registry.
+        PullPolicy::Missing | PullPolicy::Build => local.is_none() && !(may_build && need.unnamed),
         PullPolicy::Every(age) => local.as_ref().is_none_or(|image| is_older(image, age)),
     };
     match local {
-        Some(image) if !due => Ok((need.reference, image)),
+        Some(image) if !due => here(need, image),
+        None if !due && may_build => Ok(Ensured::ToBuild(need)),
         None if !due => {
-            let reason = "it is not in the local store, and the pull policy is `never`";
+            let reason = match need.policy {
+                PullPolicy::Never => "it is not in the local store, and the pull policy is `never`",
+                _ => "it is not in the local store, and `--no-build` was given",
+            };
             Err(missing(&need, reason.to_owned(), None))
         }
-        _ => {
-            let image = pull_one(ctx, &need, options.quiet_pull, events).await?;
-            Ok((need.reference, image))
-        }
+        local => match pull_one(ctx, &need, options.quiet_pull, events).await {
+            Ok(image) => here(need, image),
+            // What can be built need not be in a registry.
+            Err(_) if may_build && local.is_none() => Ok(Ensured::ToBuild(need)),
+            Err(error) => match local {
+                Some(image) if need.buildable => here(need, image),
+                _ => Err(error),
+            },
+        },
     }
 }
 

@@ -66,6 +66,8 @@ pub struct Runtime {
     executable: Executable,
     /// Clients that attached to containers before their start, by id.
     waiting: Mutex<HashMap<String, Vec<Waiting>>>,
+    /// Steps of builds under way in this process.
+    flights: build::Flights,
     /// Shims made by this process, so that none stays a zombie.
     children: Mutex<Vec<Child>>,
 }
@@ -110,6 +112,7 @@ impl Runtime {
             volumes: Volumes::new(root),
             executable,
             waiting: Mutex::default(),
+            flights: build::Flights::default(),
             children: Mutex::default(),
         };
         this.repair()?;

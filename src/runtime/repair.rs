@@ -41,6 +41,7 @@ impl Runtime {
             }
         }
         self.sweep()?;
+        super::build::sweep(self.root())?;
         self.volumes.repair()?;
         Networks::new(self.root()).repair()?;
         failed.map_or(Ok(()), Err)

@@ -56,6 +56,16 @@ impl Root {
         self.run.join("c")
     }
 
+    /// One directory per `RUN` of a build under way: lock, record, name files.
+    pub fn steps(&self) -> PathBuf {
+        self.run.join("steps")
+    }
+
+    /// Whether what holds addresses and names under this id is still there: a container, or a step of a build.
+    pub(super) fn has(&self, id: &str) -> bool {
+        self.containers().join(id).exists() || self.steps().join(id).exists()
+    }
+
     /// A short word that tells this installation's kernel objects (nft table,
     /// cgroup, bridge names) from those of another root on the same machine:
     /// empty for the default root.

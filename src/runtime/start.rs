@@ -163,12 +163,8 @@ impl Runtime {
         let words = self.containers.live_dir(id).join("words");
         let stderr = File::create(&words).map_err(PathError::at("create", &words))?;
         let child = {
-            let mut command = match &self.executable {
-                Executable::Path(path) => Command::new(path),
-                Executable::Sealed(sealed) => Command::new(format!("/proc/self/fd/{}", sealed.as_raw_fd())),
-            };
-            command
-                .arg0(ARGV0)
+            self.executable
+                .command(ARGV0)
                 .arg(&id[..12.min(id.len())])
                 .arg(name)
                 .env_clear()
@@ -475,6 +471,16 @@ pub(super) enum Executable {
 }
 
 impl Executable {
+    /// Ourselves under another name; `main` tells by it what is meant.
+    pub(super) fn command(&self, arg0: &str) -> Command {
+        let mut command = match self {
+            Self::Path(path) => Command::new(path),
+            Self::Sealed(sealed) => Command::new(format!("/proc/self/fd/{}", sealed.as_raw_fd())),
+        };
+        command.arg0(arg0);
+        command
+    }
+
     pub(super) fn find() -> Result<Self> {
         match sys::sealed_self() {
             Ok(sealed) => Ok(Self::Sealed(sealed)),
@@ -557,7 +563,7 @@ fn namespaces(spec: &ContainerSpec) -> Namespaces {
 }
 
 /// Device nodes and access rules.
-fn devices(spec: &ContainerSpec) -> Result<(Vec<DeviceNode>, Vec<DeviceRule>)> {
+pub(super) fn devices(spec: &ContainerSpec) -> Result<(Vec<DeviceNode>, Vec<DeviceRule>)> {
     let invalid = |reason: String| RuntimeError::Invalid { container: spec.name.clone(), reason };
     if spec.security.privileged {
         let mut nodes = Vec::new();

@@ -14,6 +14,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod build;
+pub use build::{BuildContext, BuildNetwork, BuildSecret, BuildSpec, DockerfileSource};
+
 /// Everything an engine needs to create one container.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -10,6 +10,7 @@ mod support;
 
 mod architecture;
 mod bombs;
+mod build;
 mod chaos;
 mod cli;
 mod config;

@@ -8,7 +8,7 @@ mod http;
 
 use std::time::{Duration, Instant};
 
-pub(crate) use command::Running;
+pub(crate) use command::{Finished, Running};
 pub(crate) use environment::{TestEnvironment, hoist};
 
 /// Ends the test here, with a reason, when this machine lacks what it needs. With

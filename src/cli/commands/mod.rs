@@ -7,6 +7,7 @@ use super::exit::Exit;
 use super::settings::Settings;
 
 mod attach;
+mod build;
 mod completion;
 mod config;
 mod cp;
@@ -49,6 +50,7 @@ pub(crate) trait Verb: Args + FromArgMatches {
 /// All verbs, in the order of the help.
 pub(crate) const ALL: &[Entry] = &[
     Entry::of::<attach::Args>("attach", "Connect to the main process of a service"),
+    Entry::of::<build::Args>("build", "Build the images of services"),
     Entry::of::<completion::Args>("completion", "Print the completion script of a shell").dry_run(),
     Entry::of::<config::Args>("config", "Print the compose files as they are understood")
         .aliases(&["convert"])
@@ -96,7 +98,6 @@ pub(crate) fn find(name: &str) -> Option<&'static Entry> {
 pub(crate) const NOT_YET: &[(&str, &str)] = &[
     ("alpha", "the experimental verbs are not part of hoist"),
     ("bridge", "the transformers are images of Docker Inc. that need its engine"),
-    ("build", "hoist cannot build images yet; build elsewhere and `hoist image load` the archive"),
     ("commit", "hoist cannot make an image from a container yet"),
     ("export", "hoist cannot export a file system yet; use `hoist exec -T SERVICE tar c …`"),
     ("publish", "hoist cannot publish a compose application yet"),

@@ -182,6 +182,7 @@ impl Args {
                 } else {
                     BuildPolicy::Missing
                 },
+                quiet_build: self.quiet_build,
                 timeout: translate::timeout(self.timeout),
             },
             mode,

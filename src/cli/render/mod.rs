@@ -1,5 +1,6 @@
 //! What the user sees: progress, log lines, tables. The rest of the program emits events and values.
 
+pub(crate) mod build;
 pub(crate) mod explain;
 pub(crate) mod frame;
 pub(crate) mod lines;

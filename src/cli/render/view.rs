@@ -16,6 +16,7 @@ use hoist::ops::events::{EventSender, ProjectEvent, Status};
 use tokio::sync::mpsc::{Receiver, channel, error::TryRecvError};
 use unicode_width::UnicodeWidthStr as _;
 
+use super::build::BuildLines;
 use super::frame::{Shape, Tree};
 use super::lines::Lines;
 use super::logs::{LogWriter, Style};
@@ -102,6 +103,7 @@ struct Screen {
     started: Instant,
     tree: Option<Tree>,
     lines: Lines,
+    build: BuildLines,
     logs: LogWriter,
     sinks: Sinks<Stream, Stream>,
     /// Widths of the lines of the picture that is on the terminal.
@@ -119,6 +121,7 @@ impl Screen {
             started: Instant::now(),
             tree: None,
             lines: Lines::new(look.dry_run),
+            build: BuildLines::default(),
             logs: LogWriter::new(look.logs),
             sinks: Sinks::new(Stream::Out, Stream::Err, out::streams_are_one()),
             drawn: Vec::new(),
@@ -179,6 +182,14 @@ impl Screen {
                 }
             }
             ProjectEvent::Progress { .. } => self.progress(&event),
+            ProjectEvent::Build(event) => {
+                let text = match self.look.progress {
+                    Progress::Quiet => return Ok(()),
+                    Progress::Json => BuildLines::json(&event),
+                    Progress::Tty | Progress::Plain => self.build.plain(&event),
+                };
+                self.talk(&text);
+            }
             ProjectEvent::End => self.close_tree(),
             ProjectEvent::Warning(text) => self.talk(&format!("warning: {text}\n")),
             ProjectEvent::Attaching(mut names) => {

@@ -1,6 +1,7 @@
 //! The runtime's errors in the engine's words.
 
-use crate::engine::EngineError;
+use crate::engine::{BuildFailure, EngineError};
+use crate::runtime::build::BuildError;
 use crate::runtime::error::{RuntimeError, ShimError};
 use crate::runtime::files::FilesError;
 use crate::runtime::image::ImageError;
@@ -89,6 +90,26 @@ fn network_error(error: NetworkError) -> EngineError {
             attribute: format!("networks.{network}.{attribute}"),
             reason,
         },
+        other => EngineError::Invalid(crate::runtime::error::chain(&other)),
+    }
+}
+
+/// Why an image was not built.
+pub(super) fn build_error(error: BuildError) -> EngineError {
+    match error {
+        BuildError::Instruction(failure) => EngineError::Build(Box::new(BuildFailure {
+            summary: failure.summary,
+            shown: failure.shown,
+            step: failure.step,
+            output: failure.output,
+            code: failure.code,
+        })),
+        BuildError::Unsupported { attribute, reason } => {
+            EngineError::Unsupported { engine: "builtin", attribute, reason }
+        }
+        BuildError::Image(error) => engine_error(error.into()),
+        BuildError::Runtime(error) => engine_error(error),
+        BuildError::Path(error) => engine_error(error.into()),
         other => EngineError::Invalid(crate::runtime::error::chain(&other)),
     }
 }

@@ -9,18 +9,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rustix::thread::CapabilitySet;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    ArchiveSink, ArchiveSource, Attached, BoxStream, ContainerState, Engine, EngineError, EngineEvent,
-    ImageState, LockWaiting, LogFrame, LogOptions, NetworkState, PathState, ProcessTable, ProjectLock,
-    PullEvent, PullProgress, Result, UsageState, VolumeState,
+    ArchiveSink, ArchiveSource, Attached, BoxStream, BuildProgress, ContainerState, Engine, EngineError,
+    EngineEvent, ImageState, LockWaiting, LogFrame, LogOptions, NetworkState, PathState, ProcessTable,
+    ProjectLock, PullEvent, PullProgress, Result, UsageState, VolumeState,
 };
 use crate::runtime::Runtime;
 use crate::runtime::image::{self, User};
 use crate::runtime::network::{NetworkError, Networks};
 use crate::runtime::root::Root;
-use crate::spec::{ContainerSpec, EndpointSpec, ExecSpec, NetworkMode, NetworkSpec, VolumeSpec};
+use crate::spec::{BuildSpec, ContainerSpec, EndpointSpec, ExecSpec, NetworkMode, NetworkSpec, VolumeSpec};
 
+mod build;
 mod error;
 mod inside;
 mod state;
@@ -174,6 +176,15 @@ impl Engine for BuiltinEngine {
             Ok(())
         })
         .await
+    }
+
+    async fn build(
+        &self,
+        spec: &BuildSpec,
+        progress: BuildProgress<'_>,
+        stop: &CancellationToken,
+    ) -> Result<String> {
+        build::build(&self.runtime, spec, progress, stop).await
     }
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String> {

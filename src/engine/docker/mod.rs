@@ -251,6 +251,22 @@ impl Engine for DockerEngine {
         done.map(drop).map_err(|e| About::new("remove", "image", reference).error(e))
     }
 
+    async fn build(
+        &self,
+        spec: &crate::spec::BuildSpec,
+        _progress: crate::engine::BuildProgress<'_>,
+        _stop: &tokio_util::sync::CancellationToken,
+    ) -> Result<String> {
+        let tags = spec.tags.join(", ");
+        Err(EngineError::Unsupported {
+            engine: "docker",
+            attribute: "build".into(),
+            reason: format!(
+                "hoist does not drive BuildKit; build `{tags}` with `docker compose build`, or leave `--engine docker` out"
+            ),
+        })
+    }
+
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String> {
         let pools = spec
             .ipam

@@ -319,6 +319,23 @@ impl Engine for FakeEngine {
         state.images.remove(reference).map(drop).ok_or_else(|| not_found("image", reference))
     }
 
+    async fn build(
+        &self,
+        spec: &crate::spec::BuildSpec,
+        progress: crate::engine::BuildProgress<'_>,
+        _stop: &tokio_util::sync::CancellationToken,
+    ) -> Result<String> {
+        let name = spec.tags.first().cloned().unwrap_or_default();
+        progress(crate::engine::BuildEvent::Started { step: 1, name: format!("building {name}") });
+        self.call("build", &name).await?;
+        for tag in &spec.tags {
+            self.add_image(tag);
+        }
+        let outcome = crate::engine::BuildOutcome::Done { seconds: 0.0 };
+        progress(crate::engine::BuildEvent::Ended { step: 1, outcome });
+        Ok(self.lock().images.get(&name).map(|image| image.id.clone()).unwrap_or_default())
+    }
+
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String> {
         self.call("create_network", &spec.name).await?;
         let mut state = self.lock();

@@ -13,11 +13,14 @@ use super::operation::{Borrow, Borrowed};
 use crate::model::{self, Project, Service, hash, labels};
 use crate::spec::{ContainerSpec, ExecSpec, IpamPool, NetworkMode, NetworkSpec, VolumeSpec, VolumesFrom};
 
+mod build;
 mod files;
 mod network;
 mod process;
 mod resources;
 mod storage;
+
+pub use build::{BuildOverrides, build};
 
 /// How names are made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -176,7 +176,7 @@ impl Store {
     }
 
     /// Moves everything away that nothing refers to. Call with the exclusive hold.
-    fn sweep(&self) -> Result<u64> {
+    pub(super) fn sweep(&self) -> Result<u64> {
         self.sweep_staging()?;
         let kept = self.kept()?;
         let mut bytes = 0;
@@ -226,6 +226,10 @@ impl Store {
             kept.blobs.insert(record.id);
             kept.blobs.extend(record.manifest);
             kept.blobs.extend(record.index);
+        }
+        for key in files::names(&self.steps_dir())? {
+            let step: Option<super::StepRecord> = fs::read_json(&self.steps_dir().join(key))?;
+            kept.layers.extend(step.map(|step| step.layer.key));
         }
         let staging = self.dir().join("staging");
         for name in files::names(&staging)? {

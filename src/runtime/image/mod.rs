@@ -12,6 +12,7 @@
 //!   layers/<key>/fs          one unpacked layer, ready to be an overlay lower directory (parent has `+T`)
 //!   layers/<key>/journal     headers and padding of its tar, zstd: regenerates it bit by bit
 //!   layers/<key>/meta        JSON: diff ID, sizes, what the root directory looks like
+//!   steps/<key>              JSON, one per cached step of a build: the layer it gave
 //!   staging/<random>/        something half-made; its `lock` is held by the maker, so a free one is swept
 //!   trash/<random>           deleted by renaming to here, removed when there is time
 //! ```
@@ -29,6 +30,8 @@
 
 mod apply;
 mod archive;
+mod built;
+mod changes;
 mod collect;
 mod config;
 mod import;
@@ -44,16 +47,22 @@ mod unpack;
 
 pub use apply::ApplyError;
 pub use archive::{ArchiveError, Input, Loaded};
+pub use built::Step;
+pub(crate) use built::{StepRecord, chain_id};
+pub use changes::ChangesError;
+pub(crate) use changes::Recording;
 pub use collect::{Pruned, Removed, User, Users};
 pub use config::{
     Descriptor, Empty, Healthcheck, History, ImageConfig, Manifest, PlatformJson, RootFs, RunConfig, media,
 };
 pub use import::{Import, ImportError};
+pub(crate) use ingest::Staging;
 pub use ingest::{Event, Progress};
 pub use pull::Pulled;
 pub use reference::{DOCKER_HUB, Digest, NameError, Platform, Reference};
 pub(crate) use registry::web_agent;
 pub use registry::{Credential, Credentials, Registries, RegistryError};
+pub(crate) use store::{FORMAT, LayerUse as Layer};
 pub use store::{Hold, Image, RootAttributes, Store};
 pub use tar::TarError;
 pub(crate) use unpack::Form;
@@ -132,6 +141,9 @@ pub enum ImageError {
         #[source]
         source: Box<UnpackError>,
     },
+    /// A changed tree cannot be stored as a layer.
+    #[error(transparent)]
+    Changes(Box<ChangesError>),
     /// An archive is not one of images.
     #[error(transparent)]
     Archive(#[from] ArchiveError),

@@ -109,7 +109,7 @@ pub(crate) struct ImageRecord {
 }
 
 /// One layer of an image.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LayerUse {
     pub(crate) diff_id: Digest,
     /// Name of its directory: hex of the diff ID or of the chain ID.

@@ -198,18 +198,31 @@ pub(crate) fn prepare(plan: &MountPlan) -> Result<Prepared<'_>, LaunchError> {
             let tree = mount::read_only_layers(layers).map_err(|e| failed(e.object, e.source))?;
             mount::set_attributes(tree.as_fd(), false, MountAttrFlags::MOUNT_ATTR_RDONLY, 0)
                 .map_err(|e| failed("image".into(), e.into()))?;
-            match subpath {
-                None => tree,
-                Some(below) => Root::new(tree)
-                    .open(below)
-                    .and_then(|place| mount::clone_tree(place.as_fd(), false))
-                    .map_err(|e| failed(below.clone(), e.into()))?,
-            }
+            part_of(tree, subpath.as_deref())
+                .map_err(|e| failed(subpath.clone().unwrap_or_default(), e.into()))?
+        }
+        MountSource::Scratch { layers, upper, work, subpath } => {
+            let failed = |object: String, source: Errno| LaunchError::MountSource {
+                path: object,
+                target: plan.target.clone(),
+                source,
+            };
+            let tree = mount::overlay(&mount::Overlay { layers, upper, work, volatile: true })
+                .map_err(|e| failed(e.object, e.source))?;
+            part_of(tree, subpath.as_deref())
+                .map_err(|e| failed(subpath.clone().unwrap_or_default(), e.into()))?
         }
     };
     let is_file = rustix::fs::fstat(&mount)
         .is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode) != rustix::fs::FileType::Directory);
     Ok(Prepared { mount, plan, is_file })
+}
+
+/// A mount, or a part of it; nothing in it can lead out of it.
+fn part_of(tree: OwnedFd, below: Option<&str>) -> rustix::io::Result<OwnedFd> {
+    let Some(below) = below else { return Ok(tree) };
+    let place = Root::new(tree).open(below)?;
+    mount::clone_tree(place.as_fd(), false)
 }
 
 /// Opens `below` inside directory `base`; nothing in it can lead out of `base`.

@@ -113,6 +113,17 @@ pub enum MountSource {
         /// Path inside the image to mount.
         subpath: Option<String>,
     },
+    /// The same, writable: what is written goes to a directory that the caller throws away.
+    Scratch {
+        /// Base first.
+        layers: Vec<PathBuf>,
+        /// Where changes go.
+        upper: PathBuf,
+        /// Overlay's own, on the file system of `upper`.
+        work: PathBuf,
+        /// Path inside the image to mount.
+        subpath: Option<String>,
+    },
 }
 
 /// Whether mounts below a bind source come along.

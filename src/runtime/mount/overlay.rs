@@ -44,6 +44,7 @@ pub fn overlay(parts: &Overlay<'_>) -> Result<OwnedFd, MountError> {
 /// # Errors
 /// [`MountError`] with the directory or option that was refused.
 pub fn read_only_layers(layers: &[PathBuf]) -> Result<OwnedFd, MountError> {
+    let layers = &without_repetitions(layers)[..];
     match layers {
         // An overlay without an upper directory needs two lower ones.
         [only] => {
@@ -57,6 +58,13 @@ pub fn read_only_layers(layers: &[PathBuf]) -> Result<OwnedFd, MountError> {
     }
 }
 
+/// The kernel refuses a directory that comes twice (images have the same layer twice, often
+/// the empty one). The uppermost shows all that the others would.
+fn without_repetitions(layers: &[PathBuf]) -> Vec<PathBuf> {
+    let repeats_above = |(at, layer): &(usize, &PathBuf)| !layers[at + 1..].contains(layer);
+    layers.iter().enumerate().filter(repeats_above).map(|(_, layer)| layer.clone()).collect()
+}
+
 /// How lower directories are named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Naming {
@@ -67,6 +75,7 @@ enum Naming {
 }
 
 fn create(layers: &[PathBuf], directories: &[(&str, &Path)], volatile: bool) -> Result<OwnedFd, MountError> {
+    let layers = &without_repetitions(layers)[..];
     match create_named(Naming::Each, layers, directories, volatile) {
         // Kernels before 6.8 say so when the option is set, those before 6.5 at the end.
         Err(error) if error.source.is(rustix::io::Errno::INVAL) => {
@@ -93,6 +102,12 @@ fn create_named(
             }
         }
         Naming::Together => by_descriptor = add_layers_as_one(&context, layers)?,
+    }
+    if !directories.is_empty() {
+        // What is written must be a layer by itself: whole files, no pointers to other directories.
+        for feature in ["redirect_dir", "metacopy"] {
+            about(feature, fsconfig_set_string(&context, feature, "off"))?;
+        }
     }
     for (key, directory) in directories {
         about(directory.display().to_string(), fsconfig_set_string(&context, *key, *directory))?;

@@ -165,7 +165,7 @@ fn holder(root: &Root, path: &Path, boot: &str) -> Result<Holder, NetworkError> 
     let mut words = text.split_whitespace();
     let first = words.next().unwrap_or_default();
     let Some(claimed) = words.next() else { return Ok(Holder::Reserved(first.to_owned())) };
-    if claimed != boot || !root.containers().join(first).exists() {
+    if claimed != boot || !root.has(first) {
         return Ok(Holder::Void);
     }
     Ok(Holder::Container { id: first.to_owned(), name: words.next().unwrap_or(first).to_owned() })

@@ -64,7 +64,7 @@ pub(super) fn live(root: &Root, network: &str, boot: &str) -> Result<Vec<Record>
             let path = dir.join(name);
             Some((std::fs::metadata(&path).ok()?.modified().ok()?, Record::read(&path)?))
         })
-        .filter(|(_, record)| record.boot == boot && root.containers().join(&record.container).exists())
+        .filter(|(_, record)| record.boot == boot && root.has(&record.container))
         .collect();
     found.sort_by_key(|(modified, _)| *modified);
     Ok(found.into_iter().map(|(_, record)| record).collect())
