@@ -6,11 +6,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use hoist::engine::Engine;
 use hoist::engine::builtin::BuiltinEngine;
-use hoist::engine::docker::DockerEngine;
+use hoist::engine::docker::{DockerEngine, Login, Logins};
 use hoist::model::Project;
 use hoist::ops::events::EventSender;
 use hoist::ops::{self, Context, Interrupt, Origin, Prompt};
 use hoist::plan::lower::Naming;
+use hoist::runtime::image::{Credential, Credentials};
 use hoist::runtime::root::Root;
 
 use super::load;
@@ -189,13 +190,27 @@ impl Question {
     }
 }
 
+/// The logins in Docker's `config.json`, read when one is needed.
+#[derive(Debug)]
+struct StoredLogins;
+
+impl Logins for StoredLogins {
+    fn login(&self, registry: &str) -> Result<Option<Login>, String> {
+        let found = Credentials::from_environment().and_then(|known| known.get(registry));
+        let login =
+            |known: Credential| Login { user: known.user, secret: known.secret, is_token: known.is_token };
+        found.map(|known| known.map(login)).map_err(|error| format!("{:#}", anyhow::Error::new(error)))
+    }
+}
+
 /// What runs the containers.
 async fn engine(settings: &Settings) -> anyhow::Result<Arc<dyn Engine>> {
     match settings.engine {
         EngineChoice::Builtin => Ok(Arc::new(BuiltinEngine::open(&Root::new(settings.root.as_deref()))?)),
         EngineChoice::Docker => {
             let root = Root::new(settings.root.as_deref());
-            Ok(Arc::new(DockerEngine::connect(&settings.docker, root.run().join("locks")).await?))
+            let engine = DockerEngine::connect(&settings.docker, root.run().join("locks")).await?;
+            Ok(Arc::new(engine.with_logins(Arc::new(StoredLogins))))
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::spec::{BuildSpec, ContainerSpec, ExecSpec, NetworkSpec, VolumeSpec};
+use crate::spec::{BuildSpec, CommitSpec, ContainerSpec, ExecSpec, NetworkSpec, VolumeSpec};
 
 #[cfg(target_os = "linux")]
 pub mod builtin;
@@ -32,7 +32,7 @@ pub type Result<T> = std::result::Result<T, EngineError>;
 pub type ProjectLock = Box<dyn std::any::Any + Send + Sync>;
 /// Called when a lock is not free, with a line that says who holds it; must not block.
 pub type LockWaiting<'a> = &'a (dyn Fn(&str) + Send + Sync);
-/// Called with each step of a pull; must not block.
+/// Called with each step of a pull or push; must not block.
 pub type PullProgress<'a> = &'a (dyn Fn(PullEvent) + Send + Sync);
 /// Called with each step of a build; must not block.
 pub type BuildProgress<'a> = &'a (dyn Fn(BuildEvent) + Send + Sync);
@@ -65,6 +65,8 @@ pub trait Engine: Send + Sync + 'static {
         platform: Option<&str>,
         progress: PullProgress<'_>,
     ) -> Result<ImageState>;
+    /// Sends the image of a tag to its registry, under that tag.
+    async fn push(&self, reference: &str, progress: PullProgress<'_>) -> Result<()>;
     /// Removes a tag; the content goes with its last tag. `force` also untags images that stopped containers use.
     async fn remove_image(&self, reference: &str, force: bool) -> Result<()>;
 
@@ -158,6 +160,10 @@ pub trait Engine: Send + Sync + 'static {
     async fn lock_project(&self, project: &str, waiting: LockWaiting<'_>) -> Result<ProjectLock>;
 
     // streams
+    /// Makes an image of a container and its changes; gives the image's id.
+    async fn commit(&self, container: &str, spec: &CommitSpec) -> Result<String>;
+    /// The file system of a container, running or not, as an uncompressed tar in pieces.
+    async fn export(&self, container: &str) -> Result<BoxStream<Result<Vec<u8>>>>;
     /// Output, oldest first; with `follow` it ends when the container is removed or stays stopped.
     ///
     /// Times do not decrease along one container's output. All output of a

@@ -24,6 +24,8 @@ pub struct ImageState {
     pub created: Option<Timestamp>,
     /// When the newest tag was put here.
     pub tagged: Option<Timestamp>,
+    /// When its registry last said that the tag still points to it, if the engine keeps that.
+    pub confirmed: Option<Timestamp>,
     /// Labels of its config.
     pub labels: BTreeMap<String, String>,
     /// Its `VOLUME`s.
@@ -40,7 +42,7 @@ pub struct ImageState {
     pub has_healthcheck: bool,
 }
 
-/// A step of a pull.
+/// A step of a pull or push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PullEvent {
     /// Something about the whole image.
@@ -49,7 +51,7 @@ pub enum PullEvent {
     Layer {
         /// Short digest.
         id: String,
-        /// `Downloading`, `Extracting`, `Pull complete`, `Already exists`, …
+        /// `Downloading`, `Pull complete`, `Already exists`, `Pushing`, `Pushed`, …
         text: &'static str,
         /// Bytes so far.
         current: u64,

@@ -78,6 +78,17 @@ pub enum OpsError {
         #[source]
         source: Option<Box<EngineError>>,
     },
+    /// A registry did not take an image.
+    #[error("service `{service}`: cannot push image `{image}`")]
+    Push {
+        /// Service.
+        service: String,
+        /// Reference.
+        image: String,
+        /// What the registry said.
+        #[source]
+        source: Box<EngineError>,
+    },
     /// An image was not built.
     #[error("service `{service}`: cannot build image `{image}`")]
     Build {
@@ -325,6 +336,17 @@ fn signal_name(n: i32) -> Option<&'static str> {
         "SIGSYS",
     ];
     usize::try_from(n - 1).ok().and_then(|i| NAMES.get(i)).copied()
+}
+
+/// An error and its causes in one line, for those that are told but do not end the command.
+pub(super) fn with_causes(error: &OpsError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
 }
 
 #[cfg(test)]

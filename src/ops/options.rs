@@ -465,6 +465,19 @@ pub struct PullOptions {
     pub quiet: bool,
 }
 
+/// `push`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PushOptions {
+    /// Only these.
+    pub services: Vec<String>,
+    /// And their dependencies.
+    pub include_deps: bool,
+    /// Go on, and succeed, when one fails.
+    pub ignore_failures: bool,
+    /// No progress of layers.
+    pub quiet: bool,
+}
+
 /// `scale`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScaleOptions {

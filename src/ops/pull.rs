@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::build::build_services;
 use super::context::{Context, under_heading};
+use super::error::with_causes;
 use super::events::{EventSender, ProjectEvent, ResourceKind, Status};
 
 use super::options::{BuildOptions, BuildPolicy, ConvergeOptions, PullOptions, PullPolicy};
@@ -196,8 +197,8 @@ async fn ensure(
 }
 
 fn is_older(image: &ImageState, age: Duration) -> bool {
-    let Some(tagged) = image.tagged else { return true };
-    Duration::try_from(Timestamp::now().duration_since(tagged)).is_ok_and(|passed| passed > age)
+    let Some(checked) = image.tagged.max(image.confirmed) else { return true };
+    Duration::try_from(Timestamp::now().duration_since(checked)).is_ok_and(|passed| passed > age)
 }
 
 fn missing(need: &Need, reason: String, source: Option<EngineError>) -> OpsError {
@@ -251,9 +252,17 @@ async fn pull_one(ctx: &Context, need: &Need, quiet: bool, events: &EventSender)
     }
 }
 
-fn layer_event(image: &str, step: PullEvent) -> Option<ProjectEvent> {
+pub(super) fn layer_event(image: &str, step: PullEvent) -> Option<ProjectEvent> {
     let PullEvent::Layer { id, text, current, total } = step else { return None };
-    let done = matches!(text, "Pull complete" | "Already exists" | "Download complete");
+    let done = matches!(
+        text,
+        "Pull complete"
+            | "Already exists"
+            | "Download complete"
+            | "Pushed"
+            | "Layer already exists"
+            | "Mounted"
+    );
     Some(ProjectEvent::Progress {
         kind: ResourceKind::Layer,
         name: id,
@@ -294,7 +303,7 @@ pub async fn pull(ctx: &Context, options: &PullOptions, events: &EventSender) ->
             0 => Ok(()),
             _ if options.ignore_failures => {
                 for error in errors {
-                    send(events, ProjectEvent::Warning(error.to_string())).await;
+                    send(events, ProjectEvent::Warning(with_causes(&error))).await;
                 }
                 Ok(())
             }
@@ -309,7 +318,7 @@ async fn pull_if_due(ctx: &Context, need: &Need, quiet: bool, events: &EventSend
     let due = match need.policy {
         PullPolicy::Never | PullPolicy::Build => false,
         PullPolicy::Missing => {
-            need.reference.ends_with(":latest")
+            is_latest(&need.reference)
                 || ctx.engine.image(&need.reference, need.platform.as_deref()).await?.is_none()
         }
         PullPolicy::Always | PullPolicy::Every(_) => true,
@@ -320,4 +329,41 @@ async fn pull_if_due(ctx: &Context, need: &Need, quiet: bool, events: &EventSend
     let line = Progress::new(ResourceKind::Image, &need.reference, "Pulling", "Skipped");
     line.done(events).await;
     Ok(())
+}
+
+/// Whether a reference means the tag that is expected to move, said or not.
+fn is_latest(reference: &str) -> bool {
+    let last = reference.rsplit('/').next().unwrap_or(reference);
+    match last.rsplit_once(':') {
+        _ if reference.contains('@') => false,
+        Some((_, tag)) => tag == "latest",
+        None => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_tag_means_latest() {
+        for latest in ["busybox", "busybox:latest", "localhost:5000/a/b"] {
+            assert!(is_latest(latest), "{latest}");
+        }
+        for fixed in ["busybox:1", "localhost:5000/a:1", "busybox@sha256:00", "a:latest@sha256:00"] {
+            assert!(!is_latest(fixed), "{fixed}");
+        }
+    }
+
+    #[test]
+    fn an_image_is_old_when_neither_tagged_nor_confirmed_lately() {
+        let at = |hours: i64| Timestamp::now().checked_sub(jiff::SignedDuration::from_hours(hours)).ok();
+        let image = |tagged, confirmed| ImageState { tagged, confirmed, ..ImageState::default() };
+        let day = Duration::from_hours(24);
+        assert!(is_older(&image(None, None), day));
+        assert!(is_older(&image(at(25), None), day));
+        assert!(!is_older(&image(at(23), None), day));
+        assert!(!is_older(&image(at(100), at(1)), day));
+        assert!(is_older(&image(at(100), at(30)), day));
+    }
 }

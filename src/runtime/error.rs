@@ -50,6 +50,24 @@ pub enum RuntimeError {
         /// Why, and what to do.
         reason: String,
     },
+    /// The file system cannot be exported.
+    #[error("cannot export container `{container}`")]
+    Export {
+        /// Container name.
+        container: String,
+        /// Step and file.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// No image can be made of it.
+    #[error("cannot make an image of container `{container}`")]
+    Commit {
+        /// Container name.
+        container: String,
+        /// Step and file.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A logging option is wrong.
     #[error("container `{container}`: {source}")]
     Log {

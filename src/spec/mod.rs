@@ -108,6 +108,21 @@ pub struct ProcessSpec {
     pub init: bool,
 }
 
+/// An image to make of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CommitSpec {
+    /// `name[:tag]` of the image; none leaves it unnamed.
+    pub reference: Option<String>,
+    /// Who made it.
+    pub author: String,
+    /// Remark.
+    pub message: String,
+    /// Dockerfile instructions that change its config, one each.
+    pub changes: Vec<String>,
+    /// Freeze the container meanwhile.
+    pub pause: bool,
+}
+
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MountSpec {

@@ -107,6 +107,34 @@ pub fn names(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Bytes of the files in a tree; a file with several names counts once. 0 if it does not exist.
+///
+/// # Errors
+/// Every failure but absence, also of parts that vanish meanwhile.
+pub fn tree_size(top: &Path) -> Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    let (mut bytes, mut seen) = (0, std::collections::HashSet::new());
+    let mut pending = vec![top.to_owned()];
+    while let Some(dir) = pending.pop() {
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(PathError::at("list", &dir)(error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(PathError::at("list", &dir))?;
+            match entry.metadata() {
+                Ok(meta) if meta.is_dir() => pending.push(entry.path()),
+                Ok(meta) if meta.nlink() > 1 && !seen.insert((meta.dev(), meta.ino())) => {}
+                Ok(meta) => bytes += meta.len(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(PathError::at("look at", &entry.path())(error)),
+            }
+        }
+    }
+    Ok(bytes)
+}
+
 /// The kernel's boot id: what files say of processes is void when it differs.
 ///
 /// # Errors
@@ -133,6 +161,17 @@ mod tests {
         assert!(!claim(&path, b"second").unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"first");
         assert_eq!(names(dir.path()).unwrap(), ["name"]);
+    }
+
+    #[test]
+    fn a_tree_is_measured_with_each_file_once() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("d")).unwrap();
+        fs::write(dir.path().join("d/a"), [0; 100]).unwrap();
+        fs::hard_link(dir.path().join("d/a"), dir.path().join("b")).unwrap();
+        fs::write(dir.path().join("c"), [0; 11]).unwrap();
+        assert_eq!(tree_size(dir.path()).unwrap(), 111);
+        assert_eq!(tree_size(&dir.path().join("absent")).unwrap(), 0);
     }
 
     #[test]

@@ -5,11 +5,13 @@ mod command;
 mod environment;
 mod host;
 mod http;
+mod registry;
 
 use std::time::{Duration, Instant};
 
 pub(crate) use command::{Finished, Running};
 pub(crate) use environment::{TestEnvironment, hoist};
+pub(crate) use registry::Door;
 
 /// Ends the test here, with a reason, when this machine lacks what it needs. With
 /// `TEST_REQUIRE=root` (or `all`), as in CI, that is a failure instead.

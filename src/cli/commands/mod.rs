@@ -8,6 +8,7 @@ use super::settings::Settings;
 
 mod attach;
 mod build;
+mod commit;
 mod completion;
 mod config;
 mod cp;
@@ -15,9 +16,11 @@ mod create;
 mod down;
 mod events;
 mod exec;
+mod export;
 mod image;
 mod images;
 mod kill;
+mod login;
 mod logs;
 mod ls;
 mod pause;
@@ -25,6 +28,7 @@ mod plan;
 mod port;
 mod ps;
 mod pull;
+mod push;
 mod restart;
 mod rm;
 mod run;
@@ -33,6 +37,7 @@ mod schema;
 mod start;
 mod stats;
 mod stop;
+mod system;
 mod top;
 mod translate;
 mod up;
@@ -51,6 +56,7 @@ pub(crate) trait Verb: Args + FromArgMatches {
 pub(crate) const ALL: &[Entry] = &[
     Entry::of::<attach::Args>("attach", "Connect to the main process of a service"),
     Entry::of::<build::Args>("build", "Build the images of services"),
+    Entry::of::<commit::Args>("commit", "Make an image of a service's container"),
     Entry::of::<completion::Args>("completion", "Print the completion script of a shell").dry_run(),
     Entry::of::<config::Args>("config", "Print the compose files as they are understood")
         .aliases(&["convert"])
@@ -60,9 +66,12 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<down::Args>("down", "Stop and remove containers and networks"),
     Entry::of::<events::Args>("events", "Follow what happens to the containers").dry_run(),
     Entry::of::<exec::Args>("exec", "Run a command in a running container"),
+    Entry::of::<export::Args>("export", "Write the file system of a service's container as a tar archive"),
     Entry::of::<image::Args>("image", "Manage the images of the built-in runtime"),
     Entry::of::<images::Args>("images", "List the images that the containers use").dry_run(),
     Entry::of::<kill::Args>("kill", "Send a signal to containers, SIGKILL unless told otherwise"),
+    Entry::of::<login::Login>("login", "Log in to a registry"),
+    Entry::of::<login::Logout>("logout", "Forget the login of a registry"),
     Entry::of::<logs::Args>("logs", "Show the output of containers").dry_run(),
     Entry::of::<ls::Args>("ls", "List projects").dry_run(),
     Entry::of::<pause::Pause>("pause", "Freeze all processes of services"),
@@ -70,6 +79,7 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<port::Args>("port", "Show where a port of a service is published").dry_run(),
     Entry::of::<ps::Args>("ps", "List containers").dry_run(),
     Entry::of::<pull::Args>("pull", "Fetch the images of services"),
+    Entry::of::<push::Args>("push", "Send the images of services to their registries"),
     Entry::of::<restart::Args>("restart", "Restart containers as they are"),
     Entry::of::<rm::Args>("rm", "Remove stopped containers"),
     Entry::of::<run::Args>("run", "Run a command in a new container of a service"),
@@ -80,6 +90,7 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<stats::Args>("stats", "Show how much processor, memory, network and disk containers use")
         .dry_run(),
     Entry::of::<stop::Args>("stop", "Stop containers without removing them"),
+    Entry::of::<system::Args>("system", "Show and clean up what the built-in runtime has on the disk"),
     Entry::of::<top::Args>("top", "Show the running processes of services").dry_run(),
     Entry::of::<pause::Unpause>("unpause", "Let frozen services go on"),
     Entry::of::<up::Args>("up", "Create and start containers, and follow their output").dry_run(),
@@ -98,9 +109,6 @@ pub(crate) fn find(name: &str) -> Option<&'static Entry> {
 pub(crate) const NOT_YET: &[(&str, &str)] = &[
     ("alpha", "the experimental verbs are not part of hoist"),
     ("bridge", "the transformers are images of Docker Inc. that need its engine"),
-    ("commit", "hoist cannot make an image from a container yet"),
-    ("export", "hoist cannot export a file system yet; use `hoist exec -T SERVICE tar c …`"),
     ("publish", "hoist cannot publish a compose application yet"),
-    ("push", "hoist cannot push images yet"),
     ("watch", "hoist does not watch files yet"),
 ];

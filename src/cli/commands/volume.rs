@@ -10,6 +10,7 @@ use hoist::spec::{MountSource, VolumeSpec};
 use serde_json::{Value, json};
 
 use super::{Exit, Settings, Verb};
+use crate::cli::confirm::confirm;
 use crate::cli::render::text::human_size;
 use crate::cli::render::{out, template};
 
@@ -197,19 +198,8 @@ fn remove(root: &Root, volumes: &Volumes, names: &[String], force: bool) -> anyh
 
 fn prune(root: &Root, volumes: &Volumes, all: bool, filters: &[String], force: bool) -> anyhow::Result<()> {
     let what = if all { "all volumes" } else { "anonymous volumes" };
-    if !force {
-        if !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
-            bail!("this would remove {what} that no container mounts; use --force when nobody can be asked");
-        }
-        out::talk(&format!(
-            "WARNING! This will remove {what} not used by at least one container.\n\
-             Are you sure you want to continue? [y/N] "
-        ));
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer)?;
-        if !matches!(answer.trim(), "y" | "Y" | "yes") {
-            return Ok(());
-        }
+    if !confirm(force, &format!("This will remove {what} not used by at least one container."))? {
+        return Ok(());
     }
     let users = Mounted::of(root)?;
     let filters = Filters::parse(filters)?;
@@ -230,12 +220,13 @@ fn prune(root: &Root, volumes: &Volumes, all: bool, filters: &[String], force: b
 }
 
 /// Which containers mount which volumes, read once.
-struct Mounted {
+pub(crate) struct Mounted {
     by_name: Vec<(String, String)>,
 }
 
 impl Mounted {
-    fn of(root: &Root) -> anyhow::Result<Self> {
+    /// Reads the records of all containers.
+    pub(crate) fn of(root: &Root) -> anyhow::Result<Self> {
         let containers = Containers::new(root);
         let mut by_name = Vec::new();
         for id in containers.ids()? {
@@ -249,7 +240,8 @@ impl Mounted {
         Ok(Self { by_name })
     }
 
-    fn by(&self, volume: &str) -> Vec<String> {
+    /// Names of those that mount a volume.
+    pub(crate) fn by(&self, volume: &str) -> Vec<String> {
         self.by_name.iter().filter(|(name, _)| name == volume).map(|(_, user)| user.clone()).collect()
     }
 }

@@ -20,7 +20,9 @@ use crate::runtime::Runtime;
 use crate::runtime::image::{self, User};
 use crate::runtime::network::{NetworkError, Networks};
 use crate::runtime::root::Root;
-use crate::spec::{BuildSpec, ContainerSpec, EndpointSpec, ExecSpec, NetworkMode, NetworkSpec, VolumeSpec};
+use crate::spec::{
+    BuildSpec, CommitSpec, ContainerSpec, EndpointSpec, ExecSpec, NetworkMode, NetworkSpec, VolumeSpec,
+};
 
 mod build;
 mod error;
@@ -158,6 +160,10 @@ impl Engine for BuiltinEngine {
         progress: PullProgress<'_>,
     ) -> Result<ImageState> {
         streams::pull(&self.runtime, reference, platform, progress).await
+    }
+
+    async fn push(&self, reference: &str, progress: PullProgress<'_>) -> Result<()> {
+        streams::push(&self.runtime, reference, progress).await
     }
 
     async fn remove_image(&self, reference: &str, force: bool) -> Result<()> {
@@ -375,6 +381,15 @@ impl Engine for BuiltinEngine {
             Ok(lock) => Ok(Box::new(lock)),
             Err(error) => Err(failed(&format!("cannot lock project `{project}`"), error)),
         }
+    }
+
+    async fn commit(&self, container: &str, spec: &CommitSpec) -> Result<String> {
+        let (container, spec) = (container.to_owned(), spec.clone());
+        self.call(move |runtime| Ok(runtime.commit(&container, &spec)?.to_string())).await
+    }
+
+    async fn export(&self, container: &str) -> Result<BoxStream<Result<Vec<u8>>>> {
+        streams::export(&self.runtime, container)
     }
 
     async fn logs(&self, container: &str, options: &LogOptions) -> Result<BoxStream<Result<Vec<LogFrame>>>> {

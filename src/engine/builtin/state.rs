@@ -149,6 +149,7 @@ pub(super) fn image(image: Image) -> ImageState {
         size: image.size,
         created: image.created,
         tagged: image.tagged,
+        confirmed: image.confirmed,
         labels: config.labels,
         volumes: config.volumes.into_keys().collect(),
         exposed: config.exposed_ports.into_keys().collect(),

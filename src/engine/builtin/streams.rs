@@ -22,13 +22,16 @@ use crate::engine::{
 use crate::runtime::control::{ExecProcess, Streams};
 use crate::runtime::error::RuntimeError;
 use crate::runtime::events::{Action, ContainerEvent, EventReader};
-use crate::runtime::image::{ImageError, Registries};
+use crate::runtime::image::{self, ImageError, Registries, Store};
 use crate::runtime::log::reader::{LogReader, Range};
 use crate::runtime::log::{Frame, StreamKind};
 use crate::runtime::state::Life;
 use crate::runtime::watch::Watch;
 use crate::runtime::{Runtime, signal};
 use crate::util::fs::PathError;
+
+/// Bytes of an export that are handed over at once.
+const PIECE: usize = 256 << 10;
 
 fn path_error(error: PathError) -> EngineError {
     engine_error(error.into())
@@ -381,21 +384,84 @@ pub(super) async fn pull(
     platform: Option<&str>,
     progress: PullProgress<'_>,
 ) -> Result<ImageState> {
+    let (reference, platform) = (reference.to_owned(), platform.map(str::to_owned));
+    let pulled = transfer(runtime, progress, move |store, registries, step| {
+        store.pull(&reference, platform.as_deref(), registries, step)
+    });
+    pulled.await.map(|pulled| state::image(pulled.image))
+}
+
+pub(super) async fn push(runtime: &Arc<Runtime>, reference: &str, progress: PullProgress<'_>) -> Result<()> {
+    let reference = reference.to_owned();
+    transfer(runtime, progress, move |store, registries, step| store.push(&reference, None, registries, step))
+        .await
+        .map(drop)
+}
+
+/// Has a thread move an image, and reports its steps here.
+async fn transfer<T: Send + 'static>(
+    runtime: &Arc<Runtime>,
+    progress: PullProgress<'_>,
+    work: impl FnOnce(&Store, &Registries, image::Progress<'_>) -> image::Result<T> + Send + 'static,
+) -> Result<T> {
     let (sender, mut steps) = tokio::sync::mpsc::unbounded_channel();
-    let (runtime, reference) = (Arc::clone(runtime), reference.to_owned());
-    let platform = platform.map(str::to_owned);
-    let pulling = tokio::task::spawn_blocking(move || {
+    let runtime = Arc::clone(runtime);
+    let working = tokio::task::spawn_blocking(move || {
         let registries = Registries::from_environment().map_err(ImageError::from)?;
-        // Nobody listens any more when the pull was given up; it then ends in its own time.
+        // Nobody listens any more when it was given up; it then ends in its own time.
         let step = |event| drop(sender.send(event));
-        runtime.images().pull(&reference, platform.as_deref(), &registries, &step)
+        work(runtime.images(), &registries, &step)
     });
     while let Some(event) = steps.recv().await {
         progress(pull_event(event));
     }
-    match pulling.await {
-        Ok(pulled) => pulled.map(|p| state::image(p.image)).map_err(|e| engine_error(e.into())),
-        Err(stopped) => Err(failed("a pull was interrupted", stopped)),
+    match working.await {
+        Ok(done) => done.map_err(|e| engine_error(e.into())),
+        Err(stopped) => Err(failed("a transfer of an image was interrupted", stopped)),
+    }
+}
+
+/// The file system of a container, written by a thread that waits for whoever reads.
+pub(super) fn export(runtime: &Arc<Runtime>, container: &str) -> Result<BoxStream<Result<Vec<u8>>>> {
+    // Found out now, so that a wrong name is told before anything is written.
+    let export = runtime.export_of(container).map_err(engine_error)?;
+    let (sender, receiver) = tokio::sync::mpsc::channel(4);
+    let last = sender.clone();
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = export.write(Pieces { sender, buffer: Vec::new() }) {
+            // Nobody to tell when the reader has gone, which may be the very reason.
+            drop(last.blocking_send(Err(engine_error(error))));
+        }
+    });
+    Ok(Box::pin(stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|piece| (piece, receiver))
+    })))
+}
+
+/// Writes into a channel, in pieces that are worth one.
+struct Pieces {
+    sender: tokio::sync::mpsc::Sender<Result<Vec<u8>>>,
+    buffer: Vec<u8>,
+}
+
+impl Pieces {
+    fn pass_on(&mut self) -> io::Result<()> {
+        let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
+        self.sender.blocking_send(Ok(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl io::Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= PIECE {
+            self.pass_on()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() { Ok(()) } else { self.pass_on() }
     }
 }
 

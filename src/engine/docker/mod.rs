@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,7 +24,9 @@ use super::{
     ImageState, LockWaiting, LogFrame, LogOptions, NetworkState, PathState, ProcessTable, ProjectLock,
     PullEvent, PullProgress, Result, UsageState, VolumeState,
 };
-use crate::spec::{ContainerSpec, EndpointSpec, ExecSpec, MountSource, NetworkMode, NetworkSpec, VolumeSpec};
+use crate::spec::{
+    CommitSpec, ContainerSpec, EndpointSpec, ExecSpec, MountSource, NetworkMode, NetworkSpec, VolumeSpec,
+};
 
 mod connect;
 mod create;
@@ -49,6 +52,26 @@ pub struct DockerEngine {
     /// Minor version of the API: 51 is 1.51.
     api: usize,
     locks: PathBuf,
+    logins: Option<Arc<dyn Logins>>,
+}
+
+/// Where the logins of registries are kept: an Engine has none, its clients send theirs along.
+pub trait Logins: std::fmt::Debug + Send + Sync {
+    /// What is known for a registry host (`docker.io` for Docker Hub).
+    ///
+    /// # Errors
+    /// What keeps them cannot be asked; the text says why.
+    fn login(&self, registry: &str) -> std::result::Result<Option<Login>, String>;
+}
+
+/// A login of a registry.
+pub struct Login {
+    /// User name.
+    pub user: String,
+    /// Password, or a token that stands for user and password.
+    pub secret: String,
+    /// It is a token.
+    pub is_token: bool,
 }
 
 impl DockerEngine {
@@ -81,7 +104,37 @@ impl DockerEngine {
             )));
         }
         let version = ClientVersion { major_version: 1, minor_version: api };
-        Ok(Self { client: self::client(&url, address.tls_verify, &version)?, api, locks })
+        let client = self::client(&url, address.tls_verify, &version)?;
+        Ok(Self { client, api, locks, logins: None })
+    }
+
+    /// The same, with logins for the registries that it is to pull from and push to.
+    #[must_use]
+    pub fn with_logins(self, logins: Arc<dyn Logins>) -> Self {
+        Self { logins: Some(logins), ..self }
+    }
+
+    /// What to tell the Engine of us for the registry of an image.
+    fn login(&self, reference: &str) -> Result<Option<bollard::auth::DockerCredentials>> {
+        let Some(logins) = &self.logins else { return Ok(None) };
+        let registry = registry_of(reference);
+        let found = logins.login(registry).map_err(|reason| EngineError::Failed {
+            step: format!("cannot look up the login of registry {registry}"),
+            source: reason.into(),
+        })?;
+        Ok(found.map(|login| {
+            let mut known = bollard::auth::DockerCredentials {
+                serveraddress: Some(registry.to_owned()),
+                ..Default::default()
+            };
+            if login.is_token {
+                known.identitytoken = Some(login.secret);
+            } else {
+                known.username = Some(login.user);
+                known.password = Some(login.secret);
+            }
+            known
+        }))
     }
 
     /// Refuses an attribute that this Engine's API does not know.
@@ -174,6 +227,14 @@ async fn wait(client: &Client, container: &str) -> Result<i32> {
     Ok(i32::try_from(code).unwrap_or(i32::MAX))
 }
 
+/// The registry host of a reference.
+fn registry_of(reference: &str) -> &str {
+    match reference.split_once('/') {
+        Some((first, _)) if first == "localhost" || first.contains(['.', ':']) => first,
+        _ => "docker.io",
+    }
+}
+
 /// `name[:tag|@digest]` with the tag the Engine is to fetch; without one it would fetch all.
 fn with_tag(reference: &str) -> String {
     let last = reference.rsplit('/').next().unwrap_or(reference);
@@ -217,7 +278,8 @@ impl Engine for DockerEngine {
             .from_image(&with_tag(reference))
             .platform(platform.unwrap_or_default())
             .build();
-        let mut steps = Box::pin(self.client.create_image(Some(options), None, None));
+        let login = self.login(reference)?;
+        let mut steps = Box::pin(self.client.create_image(Some(options), None, login));
         while let Some(step) = steps.next().await {
             let step = step.map_err(|error| about.error(error))?;
             if let Some(error) = step.error_detail {
@@ -226,23 +288,57 @@ impl Engine for DockerEngine {
                     source: error.message.unwrap_or_default().into(),
                 });
             }
-            let status = step.status.unwrap_or_default();
-            let (Some(id), Some(text)) = (step.id, layer_text(&status)) else {
-                progress(PullEvent::Status(status));
-                continue;
-            };
             let detail = step.progress_detail.unwrap_or_default();
-            let bytes = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok());
-            progress(PullEvent::Layer {
-                id,
-                text,
-                current: bytes(detail.current).unwrap_or(0),
-                total: bytes(detail.total),
-            });
+            report(progress, step.id, step.status.unwrap_or_default(), detail.current, detail.total);
         }
         self.inspect_image(reference)
             .await?
             .ok_or_else(|| EngineError::NotFound { kind: "image", name: reference.to_owned() })
+    }
+
+    async fn push(&self, reference: &str, progress: PullProgress<'_>) -> Result<()> {
+        let about = About::new("push", "image", reference);
+        let with_tag = with_tag(reference);
+        let (name, tag) = with_tag.rsplit_once(':').unwrap_or((&with_tag, "latest"));
+        let options = query::PushImageOptionsBuilder::default().tag(tag).build();
+        let login = self.login(reference)?;
+        let mut steps = Box::pin(self.client.push_image(name, Some(options), login));
+        while let Some(step) = steps.next().await {
+            let step = step.map_err(|error| about.error(error))?;
+            // bollard does not say which layer a step is about.
+            progress(PullEvent::Status(step.status.unwrap_or_default()));
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, container: &str, spec: &CommitSpec) -> Result<String> {
+        let mut options = query::CommitContainerOptionsBuilder::default()
+            .container(container)
+            .author(&spec.author)
+            .comment(&spec.message)
+            .pause(spec.pause);
+        // None at all is another thing to the Engine than an empty list.
+        if !spec.changes.is_empty() {
+            options = options.changes(&spec.changes.join("\n"));
+        }
+        if let Some(reference) = &spec.reference {
+            let with_tag = with_tag(reference);
+            let (name, tag) = with_tag.rsplit_once(':').unwrap_or((&with_tag, "latest"));
+            options = options.repo(name).tag(tag);
+        }
+        let made = self.client.commit_container(options.build(), bollard::models::ContainerConfig::default());
+        let made = made.await.map_err(|e| About::new("commit", "container", container).error(e))?;
+        Ok(made.id)
+    }
+
+    async fn export(&self, container: &str) -> Result<BoxStream<Result<Vec<u8>>>> {
+        let name = container.to_owned();
+        let pieces = self.client.export_container(container);
+        let pieces = pieces.map(move |piece| match piece {
+            Ok(bytes) => Ok(bytes.to_vec()),
+            Err(error) => Err(About::new("export", "container", &name).error(error)),
+        });
+        Ok(Box::pin(pieces))
     }
 
     async fn remove_image(&self, reference: &str, force: bool) -> Result<()> {
@@ -702,6 +798,21 @@ fn volume(found: bollard::models::Volume) -> VolumeState {
 }
 
 /// The step words that the renderer knows.
+/// Passes a step of the Engine's progress on.
+fn report(
+    progress: PullProgress<'_>,
+    id: Option<String>,
+    status: String,
+    current: Option<i64>,
+    total: Option<i64>,
+) {
+    let (Some(id), Some(text)) = (id, layer_text(&status)) else {
+        return progress(PullEvent::Status(status));
+    };
+    let bytes = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok());
+    progress(PullEvent::Layer { id, text, current: bytes(current).unwrap_or(0), total: bytes(total) });
+}
+
 fn layer_text(status: &str) -> Option<&'static str> {
     [
         "Pulling fs layer",
@@ -727,5 +838,18 @@ mod tests {
         assert_eq!(with_tag("localhost:5000/x"), "localhost:5000/x:latest");
         assert_eq!(with_tag("x:1"), "x:1");
         assert_eq!(with_tag("x@sha256:00"), "x@sha256:00");
+    }
+
+    #[test]
+    fn the_registry_is_what_looks_like_a_host() {
+        for (reference, registry) in [
+            ("busybox", "docker.io"),
+            ("user/app:1", "docker.io"),
+            ("localhost/app", "localhost"),
+            ("localhost:5000/app", "localhost:5000"),
+            ("ghcr.io/a/b", "ghcr.io"),
+        ] {
+            assert_eq!(registry_of(reference), registry, "{reference}");
+        }
     }
 }

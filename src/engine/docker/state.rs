@@ -103,6 +103,7 @@ pub(super) fn image(from: ImageInspect) -> ImageState {
         size: from.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
         created: time(from.created.as_deref()),
         tagged: from.metadata.and_then(|m| time(m.last_tag_time.as_deref())),
+        confirmed: None,
         labels: sorted(config.labels),
         volumes: config.volumes.unwrap_or_default(),
         exposed: config.exposed_ports.unwrap_or_default(),

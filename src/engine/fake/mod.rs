@@ -22,7 +22,7 @@ use super::{
     EventAction, ImageState, LockWaiting, LogFrame, LogOptions, NetworkState, PathState, Phase, ProcessTable,
     ProjectLock, PullEvent, PullProgress, Result, StdStream, UsageState, VolumeState,
 };
-use crate::spec::{ContainerSpec, EndpointSpec, ExecSpec, NetworkSpec, VolumeSpec};
+use crate::spec::{CommitSpec, ContainerSpec, EndpointSpec, ExecSpec, NetworkSpec, VolumeSpec};
 
 mod container;
 mod files;
@@ -91,6 +91,11 @@ impl FakeEngine {
     pub fn publish_image(&self, reference: &str) {
         let image = self.make_image(reference);
         self.lock().registry.insert(reference.to_owned(), image);
+    }
+
+    /// Whether the registry has an image, published or pushed.
+    pub fn is_published(&self, reference: &str) -> bool {
+        self.lock().registry.contains_key(reference)
     }
 
     /// What containers of that image, service or container name do; the most particular one wins.
@@ -258,9 +263,9 @@ impl State {
 }
 
 /// Calls that change nothing.
-const LOOKING: [&str; 12] = [
-    "asked", "image", "images", "network", "networks", "volume", "volumes", "inspect", "list", "wait",
-    "logs", "events",
+const LOOKING: [&str; 13] = [
+    "asked", "export", "image", "images", "network", "networks", "volume", "volumes", "inspect", "list",
+    "wait", "logs", "events",
 ];
 
 fn not_found(kind: &'static str, name: &str) -> EngineError {
@@ -307,6 +312,34 @@ impl Engine for FakeEngine {
         }
         self.lock().images.insert(reference.to_owned(), image.clone());
         Ok(image)
+    }
+
+    async fn push(&self, reference: &str, progress: PullProgress<'_>) -> Result<()> {
+        self.call("push", reference).await?;
+        let image = self.lock().images.get(reference).cloned();
+        let image = image.ok_or_else(|| not_found("image", reference))?;
+        let id = image.id["sha256:".len()..][..12].to_owned();
+        for (text, current) in [("Pushing", 50), ("Pushed", 100)] {
+            progress(PullEvent::Layer { id: id.clone(), text, current, total: Some(100) });
+        }
+        self.lock().registry.insert(reference.to_owned(), image);
+        Ok(())
+    }
+
+    async fn commit(&self, container: &str, spec: &CommitSpec) -> Result<String> {
+        self.call("commit", container).await?;
+        self.lock().container(container)?;
+        let image = self.make_image(spec.reference.as_deref().unwrap_or_default());
+        let id = image.id.clone();
+        self.lock().images.insert(spec.reference.clone().unwrap_or_else(|| id.clone()), image);
+        Ok(id)
+    }
+
+    async fn export(&self, container: &str) -> Result<BoxStream<Result<Vec<u8>>>> {
+        self.call("export", container).await?;
+        let name = self.lock().container(container)?.state.name.clone();
+        // A name is all that a container in memory has.
+        Ok(Box::pin(futures_util::stream::iter([Ok(name.into_bytes())])))
     }
 
     async fn remove_image(&self, reference: &str, _force: bool) -> Result<()> {

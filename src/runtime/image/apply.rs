@@ -72,6 +72,8 @@ type Result<T> = std::result::Result<T, ApplyError>;
 pub(crate) struct Applied {
     /// Bytes of regular files.
     pub(crate) size: u64,
+    /// Entries of the archive.
+    pub(crate) entries: u64,
     /// Directories that entries needed but the archive does not list, parents first.
     pub(crate) implied: Vec<Vec<u8>>,
     /// If the archive lists the root.
@@ -107,6 +109,7 @@ pub(crate) fn apply(layer: &Path, input: impl BufRead, keep_journal: bool) -> Re
         reader.inner.consume(used);
     }
     applier.journal_raw(&mut raw)?;
+    applier.applied.entries = entries;
     applier.finish()
 }
 

@@ -90,6 +90,7 @@ impl Store {
             shadows: Vec::new(),
             implied: false,
             blob: None,
+            compression: String::new(),
             boot: files::boot_id()?,
             durable: false,
         };

@@ -196,8 +196,19 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Removes what killed processes have left in staging: whatever nobody holds the lock of.
+    /// Removes what killed processes have left: what nobody holds the lock of in staging, and
+    /// documents that never got their name. Call with the exclusive hold: who writes a document
+    /// has the shared one.
     pub(crate) fn sweep_staging(&self) -> Result<()> {
+        for part in ["blobs/sha256", "refs", "records"] {
+            let dir = self.dir().join(part);
+            for entry in std::fs::read_dir(&dir).map_err(PathError::at("list", &dir))? {
+                let entry = entry.map_err(PathError::at("list", &dir))?;
+                if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                    files::remove_file(&entry.path())?;
+                }
+            }
+        }
         let staging = self.dir().join("staging");
         for name in files::names(&staging)? {
             let path = staging.join(&name);

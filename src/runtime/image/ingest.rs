@@ -299,6 +299,7 @@ impl Store {
             journal: true,
             shadows: unpacked.applied.shadows.clone(),
             blob: Some((unpacked.blob.clone(), unpacked.blob_size)),
+            compression: unpacked.form.name().to_owned(),
             implied: !unpacked.applied.implied.is_empty(),
             boot: files::boot_id()?,
             durable: false,

@@ -12,6 +12,7 @@
 //!   layers/<key>/fs          one unpacked layer, ready to be an overlay lower directory (parent has `+T`)
 //!   layers/<key>/journal     headers and padding of its tar, zstd: regenerates it bit by bit
 //!   layers/<key>/meta        JSON: diff ID, sizes, what the root directory looks like
+//!   layers/<key>/gzip        JSON: digest and size of what a push compressed it to
 //!   steps/<key>              JSON, one per cached step of a build: the layer it gave
 //!   staging/<random>/        something half-made; its `lock` is held by the maker, so a free one is swept
 //!   trash/<random>           deleted by renaming to here, removed when there is time
@@ -33,17 +34,22 @@ mod archive;
 mod built;
 mod changes;
 mod collect;
+mod commit;
+mod compress;
 mod config;
 mod import;
 mod ingest;
 mod journal;
+pub(crate) mod pack;
 mod pull;
+mod push;
 mod reference;
 mod registry;
 mod save;
 mod store;
 pub(crate) mod tar;
 mod unpack;
+mod usage;
 
 pub use apply::ApplyError;
 pub use archive::{ArchiveError, Input, Loaded};
@@ -52,21 +58,25 @@ pub(crate) use built::{StepRecord, chain_id};
 pub use changes::ChangesError;
 pub(crate) use changes::Recording;
 pub use collect::{Pruned, Removed, User, Users};
+pub(crate) use commit::NewImage;
 pub use config::{
     Descriptor, Empty, Healthcheck, History, ImageConfig, Manifest, PlatformJson, RootFs, RunConfig, media,
 };
 pub use import::{Import, ImportError};
 pub(crate) use ingest::Staging;
 pub use ingest::{Event, Progress};
+pub use pack::PackError;
 pub use pull::Pulled;
+pub use push::Pushed;
 pub use reference::{DOCKER_HUB, Digest, NameError, Platform, Reference};
 pub(crate) use registry::web_agent;
-pub use registry::{Credential, Credentials, Registries, RegistryError};
+pub use registry::{Credential, Credentials, Mirror, Registries, RegistryError, check_login};
 pub(crate) use store::{FORMAT, LayerUse as Layer};
 pub use store::{Hold, Image, RootAttributes, Store};
 pub use tar::TarError;
 pub(crate) use unpack::Form;
 pub use unpack::{Limits, UnpackError};
+pub use usage::Usage;
 
 use std::path::PathBuf;
 
@@ -153,6 +163,15 @@ pub enum ImageError {
     /// An archive cannot be written.
     #[error("cannot write the archive")]
     Write(#[source] std::io::Error),
+    /// A layer cannot be sent.
+    #[error("cannot push layer {}", layer.short())]
+    Upload {
+        /// Diff ID.
+        layer: Digest,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// A registry did not do what was asked.
     #[error(transparent)]
     Registry(#[from] RegistryError),

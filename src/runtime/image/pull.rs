@@ -3,7 +3,7 @@
 use super::config::{Manifest, media};
 use super::ingest::{LayerSource, Progress, Staging};
 use super::reference::{Digest, Platform, Reference};
-use super::registry::{Blob, Client, Registries, RegistryError};
+use super::registry::{Access, Blob, Client, Registries, RegistryError};
 use super::store::{Image, Store};
 use super::{Event, ImageError, Result};
 
@@ -40,13 +40,16 @@ impl Store {
     ) -> Result<Pulled> {
         let reference: Reference = reference.parse()?;
         let wanted = platform.map(str::parse::<Platform>).transpose()?;
-        let client = Client::new(&reference, registries)?;
+        let client = Client::new(&reference, &Access::Pull, registries)?;
         let name = match reference.digest() {
             Some(digest) => digest.to_string(),
             None => reference.tag().unwrap_or("latest").to_owned(),
         };
         progress(Event::Status(format!("{name}: Pulling from {}", shown_repository(&reference))));
         if let Some(pulled) = self.unchanged(&client, &reference, &name, platform)? {
+            // Alone: it must not write over what somebody tags at this moment.
+            let _hold = self.hold_alone()?;
+            self.confirm(&reference)?;
             finish(progress, &pulled, &reference);
             return Ok(pulled);
         }

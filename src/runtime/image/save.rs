@@ -12,6 +12,7 @@ use ring::digest::{Context, SHA256};
 use serde_json::json;
 
 use super::config::{Descriptor, Manifest, media};
+use super::ingest::Staging;
 use super::reference::{Digest, Reference};
 use super::store::{ImageRecord, Store};
 use super::{ImageError, Result, journal};
@@ -24,8 +25,9 @@ impl Store {
     /// [`ImageError::NotFound`] before anything is written; [`ImageError::Write`] for `out`;
     /// [`ImageError::Digest`] if a layer is not any more what it was.
     pub fn save(&self, names: &[String], platform: Option<&str>, out: &mut dyn Write) -> Result<()> {
-        // What is being written must not be collected meanwhile.
-        let _hold = self.hold()?;
+        // What is being written must not be collected meanwhile, however slowly it is read.
+        let staging = Staging::new(self)?;
+        let hold = self.hold()?;
         let mut images: Vec<(ImageRecord, Vec<Reference>)> = Vec::new();
         for name in names {
             let image = self.resolve(name, platform)?.ok_or_else(|| ImageError::NotFound(name.clone()))?;
@@ -46,10 +48,17 @@ impl Store {
             }
         }
 
+        let keys = images.iter().flat_map(|(record, _)| record.layers.iter().map(|layer| layer.key.clone()));
+        staging.lease(&keys.collect::<Vec<_>>())?;
+        let configs: Vec<Vec<u8>> = images
+            .iter()
+            .map(|(record, _)| crate::util::fs::read(&self.blob_path(&record.id)))
+            .collect::<std::result::Result<_, _>>()?;
+        drop(hold);
+
         let mut archive = Archive { out, written: HashSet::new() };
         let (mut index, mut docker) = (Vec::new(), Vec::new());
-        for (record, references) in &images {
-            let config = crate::util::fs::read(&self.blob_path(&record.id))?;
+        for ((record, references), config) in images.iter().zip(&configs) {
             let mut layers = Vec::new();
             for layer in &record.layers {
                 let meta = self.meta(&layer.key)?;
@@ -68,7 +77,7 @@ impl Store {
                 }
                 layers.push(descriptor(media::OCI_LAYER, layer.diff_id.clone(), meta.tar_size));
             }
-            archive.file(&blob_path(&record.id), &config)?;
+            archive.file(&blob_path(&record.id), config)?;
             let manifest = Manifest {
                 schema_version: 2,
                 media_type: media::OCI_MANIFEST.to_owned(),

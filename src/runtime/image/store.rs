@@ -57,6 +57,8 @@ pub struct Image {
     pub created: Option<Timestamp>,
     /// When a tag last began to point to it.
     pub tagged: Option<Timestamp>,
+    /// When its registry last gave it, or said that its tag still points to it.
+    pub confirmed: Option<Timestamp>,
 }
 
 /// Owner and permission bits of an image's root directory.
@@ -86,6 +88,9 @@ pub(crate) struct RefRecord {
     pub(crate) images: Vec<Digest>,
     /// When it began to point to the first of them.
     pub(crate) tagged: Timestamp,
+    /// When the registry last said that it still points to it there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) confirmed: Option<Timestamp>,
 }
 
 /// `records/<config hex>`.
@@ -136,6 +141,9 @@ pub(crate) struct LayerMeta {
     pub(crate) implied: bool,
     /// Digest and bytes of the blob it came as.
     pub(crate) blob: Option<(Digest, u64)>,
+    /// How that was compressed: `plain`, `gzip`, `zstd`; empty when not known.
+    #[serde(default)]
+    pub(crate) compression: String,
     /// Boot during which it was written; trusted without question until the next.
     pub(crate) boot: String,
     /// Its files have reached the disk.
@@ -287,8 +295,18 @@ impl Store {
                 }
             }
         }
-        let record = RefRecord { version: FORMAT, name: reference.to_string(), images, tagged };
+        let name = reference.to_string();
+        let record = RefRecord { version: FORMAT, name, images, tagged, confirmed: None };
         Ok(fs::write_json(&path, &record, true)?)
+    }
+
+    /// Notes that a reference is as its registry has it. Not worth waiting for the disk. Call with a hold of one's own.
+    pub(crate) fn confirm(&self, reference: &Reference) -> Result<()> {
+        let path = self.ref_path(&reference.to_string());
+        if let Some(old) = fs::read_json::<RefRecord>(&path)? {
+            fs::write_json(&path, &RefRecord { confirmed: Some(Timestamp::now()), ..old }, false)?;
+        }
+        Ok(())
     }
 
     /// Ids that a name may mean; `None` for no such name.
@@ -337,7 +355,8 @@ impl Store {
             }
             layers.push(path);
         }
-        let (mut tags, mut digests, mut tagged) = (Vec::new(), Vec::new(), None);
+        let (mut tags, mut digests) = (Vec::new(), Vec::new());
+        let (mut tagged, mut confirmed) = (None, None);
         for known in refs.iter().filter(|known| known.images.contains(id)) {
             let Ok(reference) = known.name.parse::<Reference>() else { continue };
             if reference.digest().is_some() {
@@ -345,6 +364,7 @@ impl Store {
             } else {
                 tags.push(reference.familiar());
                 tagged = tagged.max(Some(known.tagged));
+                confirmed = confirmed.max(known.confirmed);
             }
         }
         tags.sort();
@@ -360,6 +380,7 @@ impl Store {
             digests,
             size: record.size,
             tagged,
+            confirmed,
         }))
     }
 

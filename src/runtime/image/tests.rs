@@ -389,8 +389,10 @@ mod root {
         fs::create_dir_all(left.join("0/fs")).expect("made");
         fs::write(left.join("lock"), "").expect("written");
         fs::create_dir_all(dir.path().join("images/layers").join("a".repeat(64)).join("fs")).expect("made");
+        // A document that was being written, see `write_atomic`.
+        fs::write(dir.path().join("images/blobs/sha256/.half.1234"), "half").expect("written");
         store.prune(false, &|_| true, &|_| Vec::new()).expect("pruned");
-        for part in ["staging", "layers"] {
+        for part in ["staging", "layers", "blobs/sha256"] {
             let left = fs::read_dir(dir.path().join("images").join(part)).expect("listed").count();
             assert_eq!(left, 0, "{part}");
         }

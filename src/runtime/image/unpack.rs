@@ -71,6 +71,8 @@ pub(crate) struct Unpacked {
     pub(crate) blob: Digest,
     /// Their number.
     pub(crate) blob_size: u64,
+    /// How they were compressed.
+    pub(crate) form: Form,
     /// Digest of the tar.
     pub(crate) diff_id: Digest,
     /// Its bytes.
@@ -128,13 +130,14 @@ pub(crate) fn unpack(
         let applied = applying.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // The first stage that failed by itself names the reason.
         read.map_err(UnpackError::Read)?;
-        let tar_size = match inflated {
-            Ok(size) => size,
+        let (form, tar_size) = match inflated {
+            Ok(done) => done,
             Err(Stopped::Failed(error)) => return Err(error),
-            Err(Stopped::NotWanted) => 0,
+            Err(Stopped::NotWanted) => (Form::Plain, 0),
         };
         let applied = applied?;
-        Ok(Unpacked { blob: Digest::from_ring(&context.finish()), blob_size, diff_id, tar_size, applied })
+        let blob = Digest::from_ring(&context.finish());
+        Ok(Unpacked { blob, blob_size, form, diff_id, tar_size, applied })
     })
 }
 
@@ -145,7 +148,11 @@ enum Stopped {
     NotWanted,
 }
 
-fn inflate(mut source: Queue, sinks: &[SyncSender<Arc<Vec<u8>>>], limits: Limits) -> Result<u64, Stopped> {
+fn inflate(
+    mut source: Queue,
+    sinks: &[SyncSender<Arc<Vec<u8>>>],
+    limits: Limits,
+) -> Result<(Form, u64), Stopped> {
     let (mut total, mut read) = (0_u64, 0_u64);
     let mut emit = |chunk: Vec<u8>, read: u64| {
         total += chunk.len() as u64;
@@ -168,7 +175,7 @@ fn inflate(mut source: Queue, sinks: &[SyncSender<Arc<Vec<u8>>>], limits: Limits
             read += chunk.len() as u64;
             emit(chunk.to_vec(), read)?;
         }
-        return Ok(total);
+        return Ok((form, total));
     }
     let failed = |error| Stopped::Failed(UnpackError::Inflate(form.name(), error));
     let count = source.counter();
@@ -177,7 +184,7 @@ fn inflate(mut source: Queue, sinks: &[SyncSender<Arc<Vec<u8>>>], limits: Limits
         let mut chunk = vec![0; CHUNK];
         let got = fill(&mut decoder, &mut chunk).map_err(failed)?;
         if got == 0 {
-            return Ok(total);
+            return Ok((form, total));
         }
         chunk.truncate(got);
         emit(chunk, count.load(std::sync::atomic::Ordering::Relaxed))?;

@@ -250,25 +250,7 @@ impl Volumes {
     /// # Errors
     /// [`VolumeError::File`] with what cannot be read.
     pub fn size(&self, volume: &Volume) -> Result<u64> {
-        let mut bytes = 0;
-        let mut pending = vec![volume.data.clone()];
-        while let Some(dir) = pending.pop() {
-            let entries = match std::fs::read_dir(&dir) {
-                Ok(entries) => entries,
-                // Its container may be deleting it.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(PathError::at("list", &dir)(error).into()),
-            };
-            for entry in entries {
-                let entry = entry.map_err(PathError::at("list", &dir))?;
-                match entry.metadata() {
-                    Ok(meta) if meta.is_dir() => pending.push(entry.path()),
-                    Ok(meta) => bytes += meta.len(),
-                    Err(_) => {}
-                }
-            }
-        }
-        Ok(bytes)
+        Ok(crate::util::files::tree_size(&volume.data)?)
     }
 
     /// Removes a volume and its data. `users` gives the names of the containers that mount it.

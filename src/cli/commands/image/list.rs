@@ -182,14 +182,26 @@ impl Filters {
         let created =
             |name: &String| store.resolve(name, None).ok().flatten().and_then(|other| other.created);
         self.dangling.is_none_or(|dangling| dangling == (image.tags.is_empty() && image.digests.is_empty()))
-            && self.labels.iter().all(|(name, wanted, present)| {
-                let found = image.config.config.labels.get(name);
-                let matches = found.is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted == value));
-                matches == *present
-            })
+            && self.match_parts(&image.config.config.labels, image.created)
             && self.before.iter().all(|name| image.created < created(name))
             && self.since.iter().all(|name| image.created > created(name))
-            && self.until.is_none_or(|until| image.created.is_none_or(|at| at < until))
+    }
+
+    /// Whether something that is no image passes what is said of labels and times.
+    pub(crate) fn match_parts(
+        &self,
+        labels: &std::collections::BTreeMap<String, String>,
+        created: Option<Timestamp>,
+    ) -> bool {
+        self.labels.iter().all(|(name, wanted, present)| {
+            let found = labels.get(name);
+            found.is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted == value)) == *present
+        }) && self.until.is_none_or(|until| created.is_none_or(|at| at < until))
+    }
+
+    /// Whether there is a limit in time.
+    pub(crate) const fn has_until(&self) -> bool {
+        self.until.is_some()
     }
 
     fn match_name(&self, repository: &str, tag: &str) -> bool {

@@ -11,11 +11,15 @@ use hoist::runtime::root::Root;
 use hoist::spec::MountSource;
 
 use super::{Exit, Settings, Verb};
+use crate::cli::confirm::confirm;
+use crate::cli::output::OutputFile;
 use crate::cli::render::out;
+use crate::cli::settings::EngineChoice;
 
 mod list;
 mod progress;
 
+pub(crate) use list::Filters;
 use progress::Bars;
 
 /// Manage the images of the built-in runtime
@@ -78,6 +82,20 @@ enum ImageVerb {
         #[arg(long, short)]
         quiet: bool,
     },
+    /// Send an image to its registry
+    Push {
+        /// `[registry/]name[:tag]`
+        image: String,
+        /// All tags of the repository
+        #[arg(long, short)]
+        all_tags: bool,
+        /// Of a multi-platform name, this platform's image
+        #[arg(long, value_name = "OS/ARCH")]
+        platform: Option<String>,
+        /// Print only the name
+        #[arg(long, short)]
+        quiet: bool,
+    },
     /// List images
     #[command(visible_alias = "list")]
     Ls(list::Ls),
@@ -131,6 +149,11 @@ enum ImageVerb {
 
 impl Verb for Args {
     fn run(self, settings: Settings) -> anyhow::Result<Exit> {
+        if settings.engine == EngineChoice::Docker {
+            bail!(
+                "`hoist image` is about the built-in runtime's images; for a Docker Engine use `docker image`"
+            );
+        }
         let root = Root::new(settings.root.as_deref());
         let store = open(&root)?;
         match self.verb {
@@ -146,6 +169,9 @@ impl Verb for Args {
                 out::print(&format!("{}\n", import_file(&store, &file, &import)?))?;
             }
             ImageVerb::Pull { image, platform, quiet } => pull(&store, &image, platform.as_deref(), quiet)?,
+            ImageVerb::Push { image, all_tags, platform, quiet } => {
+                push(&store, &image, all_tags, platform.as_deref(), quiet)?;
+            }
             ImageVerb::Save { images, output, platform } => {
                 save(&store, &images, output.as_deref(), platform.as_deref())?;
             }
@@ -156,14 +182,7 @@ impl Verb for Args {
             ImageVerb::History(args) => out::print(&args.run(&store)?)?,
             ImageVerb::Tag { source, target } => store.tag(&source, &target)?,
             ImageVerb::Rm { images, force, no_prune: _ } => return remove(&root, &store, &images, force),
-            ImageVerb::Prune { all, filter, force } => prune(
-                &root,
-                &store,
-                all,
-                &filter,
-                force,
-                std::io::IsTerminal::is_terminal(&std::io::stdin()),
-            )?,
+            ImageVerb::Prune { all, filter, force } => prune(&root, &store, all, &filter, force)?,
         }
         Ok(Exit::Success)
     }
@@ -213,6 +232,46 @@ fn pull(store: &Store, image: &str, platform: Option<&str>, quiet: bool) -> anyh
     Ok(())
 }
 
+fn push(
+    store: &Store,
+    image: &str,
+    all_tags: bool,
+    platform: Option<&str>,
+    quiet: bool,
+) -> anyhow::Result<()> {
+    let reference: Reference = image.parse()?;
+    let tagged = image.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    let names = if all_tags {
+        if tagged {
+            bail!("a tag cannot be named together with --all-tags");
+        }
+        let of_repository = |tag: &String| {
+            tag.parse::<Reference>().is_ok_and(|tag| tag.familiar_name() == reference.familiar_name())
+        };
+        let all = store.list()?.into_iter().flat_map(|image| image.tags).filter(of_repository);
+        let names: std::collections::BTreeSet<String> = all.collect();
+        if names.is_empty() {
+            bail!("no image has a tag of the repository {}", reference.familiar_name());
+        }
+        names
+    } else {
+        if !quiet && !tagged && reference.digest().is_none() {
+            out::talk("Using default tag: latest\n");
+        }
+        std::collections::BTreeSet::from([reference.familiar()])
+    };
+    let registries = Registries::from_environment()?;
+    for name in names {
+        let bars = Bars::new(quiet);
+        store.push(&name, platform, &registries, &|event| bars.show(event))?;
+        bars.finish();
+        if quiet {
+            out::print(&format!("{}\n", name.parse::<Reference>()?))?;
+        }
+    }
+    Ok(())
+}
+
 fn save(
     store: &Store,
     images: &[String],
@@ -229,21 +288,9 @@ fn save(
             &mut std::io::BufWriter::with_capacity(1 << 20, out::Stream::Out),
         )?);
     };
-    // Whole or not at all: written beside and renamed.
-    let mut name = output.file_name().context("the output is not a file name")?.to_owned();
-    name.push(format!(".{}", std::process::id()));
-    let temporary = output.with_file_name(name);
-    let write = || -> anyhow::Result<()> {
-        let file = std::fs::File::create_new(&temporary)
-            .with_context(|| format!("cannot create `{}`", temporary.display()))?;
-        store.save(images, platform, &mut std::io::BufWriter::with_capacity(1 << 20, file))?;
-        std::fs::rename(&temporary, output).with_context(|| format!("cannot write `{}`", output.display()))
-    };
-    let written = write();
-    if written.is_err() {
-        drop(std::fs::remove_file(&temporary));
-    }
-    written
+    let mut file = OutputFile::create(output, 0o600)?;
+    store.save(images, platform, &mut std::io::BufWriter::with_capacity(1 << 20, file.file()))?;
+    file.finish()
 }
 
 fn import_file(store: &Store, file: &str, import: &Import) -> anyhow::Result<Digest> {
@@ -274,27 +321,12 @@ fn remove(root: &Root, store: &Store, images: &[String], force: bool) -> anyhow:
     Ok(exit)
 }
 
-fn prune(
-    root: &Root,
-    store: &Store,
-    all: bool,
-    filters: &[String],
-    force: bool,
-    terminal: bool,
-) -> anyhow::Result<()> {
+fn prune(root: &Root, store: &Store, all: bool, filters: &[String], force: bool) -> anyhow::Result<()> {
     let what = if all { "all images without a container" } else { "all images without a name" };
-    if !force {
-        if !terminal {
-            bail!("this would remove {what}; use --force when nobody can be asked");
-        }
-        out::talk(&format!("WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N] "));
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer)?;
-        if !matches!(answer.trim(), "y" | "Y" | "yes") {
-            return Ok(());
-        }
+    if !confirm(force, &format!("This will remove {what}."))? {
+        return Ok(());
     }
-    let filters = list::Filters::parse(filters)?;
+    let filters = Filters::parse(filters)?;
     let users = Uses::of(root, store)?;
     let pruned = store.prune(all, &|image| filters.match_image(image, store), &|id| users.of_image(id))?;
     if !pruned.removed.is_empty() {
@@ -305,7 +337,8 @@ fn prune(
     Ok(())
 }
 
-fn lines(removed: &[Removed]) -> String {
+/// What a removal did, as Docker tells it.
+pub(crate) fn lines(removed: &[Removed]) -> String {
     removed
         .iter()
         .map(|one| match one {

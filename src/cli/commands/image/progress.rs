@@ -47,7 +47,7 @@ impl Bars {
                     bar.0.set_message(text);
                     if self.terminal {
                         bar.0.set_style(style(total.is_some()));
-                    } else if !matches!(text, "Waiting" | "Downloading" | "Importing") {
+                    } else if !matches!(text, "Waiting" | "Downloading" | "Importing" | "Pushing") {
                         out::talk(&format!("{id}: {text}\n"));
                     }
                 }
@@ -57,7 +57,10 @@ impl Bars {
                 if current > 0 {
                     bar.0.set_position(current);
                 }
-                if matches!(text, "Pull complete" | "Already exists" | "Pushed" | "Layer already exists") {
+                if matches!(
+                    text,
+                    "Pull complete" | "Already exists" | "Pushed" | "Layer already exists" | "Mounted"
+                ) {
                     bar.0.finish();
                 }
             }

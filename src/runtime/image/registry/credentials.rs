@@ -171,13 +171,15 @@ impl Credentials {
         let before = self.config.auths.len();
         self.config.auths.retain(|name, _| !same(name));
         known |= self.config.auths.len() < before;
-        self.write()?;
+        if known {
+            self.write()?;
+        }
         Ok(known)
     }
 
-    /// The file that [`Credentials::store`] writes, if a helper does not take it.
-    pub fn file(&self) -> Option<&Path> {
-        self.file.as_deref()
+    /// The file that [`Credentials::store`] writes the secret of a registry to; `None` when a helper takes it.
+    pub fn plain_file(&self, registry: &str) -> Option<&Path> {
+        self.file.as_deref().filter(|_| self.helper_of(registry).is_none())
     }
 
     fn helper_of(&self, registry: &str) -> Option<&str> {
