@@ -10,20 +10,25 @@ use super::merge::{Short, long_build, names, pairs};
 use super::short;
 use super::tree::{entry, get, get_mut, is_null, map_mut, node, scalar, section_mut, set, str, take, text};
 
-/// Rewrites the whole model. `raw` text still has variables in it: what cannot be taken apart stays short.
+/// Rewrites the whole model. `raw` text still has variables in it: what is taken apart only when
+/// it is decoded, such as `key=value` lists, stays as it is written, and so does what cannot be.
 pub(super) fn canonical(root: &mut Node, raw: bool, out: &mut Vec<Diagnostic>) {
     for (name, service) in section_mut(root, "services") {
         self::service(name, service, raw, out);
     }
     for (name, network) in section_mut(root, "networks") {
-        to_pairs(network, "labels");
+        if !raw {
+            to_pairs(network, "labels");
+        }
         external("networks", name, network, out);
     }
     for (name, volume) in section_mut(root, "volumes") {
-        if is_null(volume) {
-            volume.kind = Kind::Map(Map::default());
+        if !raw {
+            if is_null(volume) {
+                volume.kind = Kind::Map(Map::default());
+            }
+            to_pairs(volume, "labels");
         }
-        to_pairs(volume, "labels");
         external("volumes", name, volume, out);
     }
     for key in ["secrets", "configs"] {
@@ -84,8 +89,11 @@ fn service(name: &str, service: &mut Node, raw: bool, out: &mut Vec<Diagnostic>)
             }
         }
     }
-    for key in ["annotations", "environment", "labels", "sysctls"] {
-        to_pairs(service, key);
+    if !raw {
+        for key in ["annotations", "environment", "labels", "sysctls"] {
+            to_pairs(service, key);
+        }
+        to_list(service, "tmpfs");
     }
     for (key, kind) in [("depends_on", Short::DependsOn), ("networks", Short::Null), ("models", Short::Null)]
     {
@@ -94,7 +102,7 @@ fn service(name: &str, service: &mut Node, raw: bool, out: &mut Vec<Diagnostic>)
             *value = names(old, kind);
         }
     }
-    for key in ["dns", "dns_search", "tmpfs", "label_file", "env_file"] {
+    for key in ["dns", "dns_search", "label_file", "env_file"] {
         to_list(service, key);
     }
     if let Some(Kind::List(items)) = get_mut(service, "dns").map(|n| &mut n.kind) {
@@ -110,6 +118,11 @@ fn service(name: &str, service: &mut Node, raw: bool, out: &mut Vec<Diagnostic>)
             }
         }
     }
+    if let Some(options) = get_mut(service, "provider").and_then(|p| get_mut(p, "options")).and_then(map_mut)
+    {
+        // An option without a value is none.
+        options.retain(|_, e| e.node.as_list() != Some(&[]));
+    }
     if !raw {
         commands(service, out);
     }
@@ -119,22 +132,30 @@ fn service(name: &str, service: &mut Node, raw: bool, out: &mut Vec<Diagnostic>)
         for rule in rules {
             to_list(rule, "ignore");
             to_list(rule, "include");
-            if let Some(exec) = get_mut(rule, "exec") {
+            if !raw && let Some(exec) = get_mut(rule, "exec") {
                 to_pairs(exec, "environment");
-                if !raw {
-                    to_words(exec, "command", out);
-                }
+                to_words(exec, "command", out);
             }
         }
     }
-    if let Some(deploy) = get_mut(service, "deploy") {
+    if !raw && let Some(deploy) = get_mut(service, "deploy") {
         to_pairs(deploy, "labels");
     }
     if let Some(build) = get_mut(service, "build") {
         let old = take(build);
         *build = long_build(old);
-        for key in ["args", "labels", "additional_contexts"] {
-            to_pairs(build, key);
+        if !raw {
+            to_pairs(build, "args");
+            to_pairs(build, "labels");
+        }
+        to_pairs(build, "additional_contexts");
+        for (_, context) in section_mut(build, "additional_contexts") {
+            if is_null(context) {
+                let message = format!("service `{name}` has an additional context without a value");
+                out.push(
+                    Diagnostic::error("missing-key", message).at(context.span, "expected `name=context`"),
+                );
+            }
         }
         to_list(build, "no_cache_filter");
         ssh(build, out);
@@ -301,7 +322,7 @@ fn port(p: short::Port, span: Span) -> Node {
     if let Some(ip) = p.host_ip {
         long.insert("host_ip".into(), entry(text(ip, span)));
     }
-    long.insert("target".into(), entry(node(Kind::Int(i64::from(p.target)), span)));
+    long.insert("target".into(), entry(node(Kind::Int(i128::from(p.target)), span)));
     if let Some(published) = p.published {
         long.insert("published".into(), entry(text(published, span)));
     }
@@ -326,7 +347,7 @@ fn volumes(name: &str, service: &mut Node, out: &mut Vec<Diagnostic>) {
             },
             Kind::Map(_) => {
                 if let Some(Kind::Text(target)) = get_mut(item, "target").map(|n| &mut n.kind) {
-                    *target = short::clean(target);
+                    *target = if target.is_empty() { ".".to_owned() } else { short::clean(target) };
                 }
             }
             _ => {}
@@ -344,9 +365,6 @@ fn volume(v: short::Volume, span: Span) -> Map {
     put("target", text(v.target, span));
     if v.read_only {
         put("read_only", node(Kind::Bool(true), span));
-    }
-    if let Some(consistency) = v.consistency {
-        put("consistency", text(consistency, span));
     }
     if v.kind == "bind" || v.selinux.is_some() || v.propagation.is_some() {
         let mut bind = Map::default();
@@ -433,18 +451,6 @@ pub(super) fn defaults(root: &mut Node) {
                         if !map.contains_key(key) {
                             set(map, key, text(value, span));
                         }
-                    }
-                }
-            }
-        }
-        if let Some(Kind::List(items)) = get_mut(service, "volumes").map(|n| &mut n.kind) {
-            for item in items {
-                if let Some(bind) = get_mut(item, "bind") {
-                    let span = bind.span;
-                    if let Some(map) = map_mut(bind)
-                        && !map.keys().any(|key| key == "create_host_path" || key.starts_with("x-"))
-                    {
-                        set(map, "create_host_path", node(Kind::Bool(true), span));
                     }
                 }
             }

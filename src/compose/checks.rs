@@ -72,7 +72,7 @@ fn list<'a>(parent: &'a Node, key: &str) -> &'a [Node] {
 
 fn service(name: &str, service: &Node, out: &mut Vec<Diagnostic>) {
     for port in list(service, "ports") {
-        if get(port, "target").is_none_or(|t| matches!(t.kind, Kind::Null | Kind::Int(0))) {
+        if get(port, "target").is_none_or(is_null) {
             missing(
                 out,
                 port,
@@ -82,7 +82,6 @@ fn service(name: &str, service: &Node, out: &mut Vec<Diagnostic>) {
         }
         if let Some(ip) = get(port, "host_ip").filter(|n| !is_null(n))
             && let Some(text) = scalar(ip)
-            && !text.is_empty()
             && text.parse::<std::net::IpAddr>().is_err()
         {
             let message = format!("service `{name}` has a port with an invalid ip address: {text}");
@@ -99,9 +98,21 @@ fn service(name: &str, service: &Node, out: &mut Vec<Diagnostic>) {
                 "missing a mount target",
             );
         }
-        if kind == Some("bind") && get(volume, "source").and_then(scalar).is_none_or(|s| s.is_empty()) {
+        if kind == Some("bind") && get(volume, "source").is_none_or(is_null) {
             let message = format!("service `{name}` has a bind mount without `source`");
             missing(out, volume, message, "field source must not be empty");
+        }
+    }
+    let groups = list(service, "group_add").iter().map(|n| ("a group", n));
+    let exposed = list(service, "expose").iter().map(|n| ("an exposed port", n));
+    let published = list(service, "ports").iter().filter_map(|p| get(p, "published"));
+    for (what, value) in groups.chain(exposed).chain(published.map(|n| ("a published port", n))) {
+        if matches!(value.kind, Kind::Float(_)) {
+            let message = format!("service `{name}` has {what} that is no whole number");
+            out.push(
+                Diagnostic::error("wrong-value", message)
+                    .at(value.span, "expected an integer, or text in quotes"),
+            );
         }
     }
     for device in list(service, "devices") {
@@ -133,7 +144,7 @@ fn service(name: &str, service: &Node, out: &mut Vec<Diagnostic>) {
     let rules = get(service, "develop").map(|d| list(d, "watch")).unwrap_or_default();
     for rule in rules {
         if let Some(path) = get(rule, "path")
-            && str(path).is_some_and(|p| p.trim().is_empty())
+            && str(path).is_some_and(str::is_empty)
         {
             out.push(
                 Diagnostic::error(

@@ -45,14 +45,13 @@ pub(super) fn check(root: &Node, out: &mut Vec<Diagnostic>) {
 
 fn fits(node: &Node, shape: &Shape) -> bool {
     match (shape, &node.kind) {
-        (Shape::Any, _)
-        | (Shape::Null, Kind::Null)
+        (Shape::Null, Kind::Null)
         | (Shape::Bool, Kind::Bool(_))
         | (Shape::Int(..), Kind::Int(_))
-        | (Shape::Num(..), Kind::Int(_) | Kind::Float(_))
+        | (Shape::Num, Kind::Int(_) | Kind::Float(_))
         | (Shape::Str | Shape::Enum(_) | Shape::PullPolicy | Shape::ContainerName, Kind::Text(_))
         | (Shape::List(_) | Shape::Unique(_), Kind::List(_))
-        | (Shape::Dict(_) | Shape::Named(_) | Shape::Object(_), Kind::Map(_)) => true,
+        | (Shape::Dict(_) | Shape::Open(_) | Shape::Named(_) | Shape::Object(_), Kind::Map(_)) => true,
         (Shape::Int(..), Kind::Float(f)) => f.fract() == 0.0,
         (Shape::OneOf(shapes), _) => shapes.iter().any(|s| fits(node, s)),
         _ => false,
@@ -61,17 +60,16 @@ fn fits(node: &Node, shape: &Shape) -> bool {
 
 fn words(shape: &Shape, out: &mut Vec<String>) {
     let word = match shape {
-        Shape::Any => "anything".to_owned(),
         Shape::Null => return,
         Shape::Bool => "true or false".to_owned(),
         Shape::Int(..) => "an integer".to_owned(),
-        Shape::Num(..) => "a number".to_owned(),
+        Shape::Num => "a number".to_owned(),
         Shape::Str | Shape::PullPolicy | Shape::ContainerName => "a string".to_owned(),
         Shape::Enum(values) => values.iter().map(|v| format!("`{v}`")).collect::<Vec<_>>().join(", "),
         Shape::List(item) | Shape::Unique(item) => {
             if matches!(item, Shape::Str) { "a list of strings" } else { "a list" }.to_owned()
         }
-        Shape::Dict(_) | Shape::Named(_) | Shape::Object(_) => "a mapping".to_owned(),
+        Shape::Dict(_) | Shape::Open(_) | Shape::Named(_) | Shape::Object(_) => "a mapping".to_owned(),
         Shape::OneOf(shapes) => {
             for s in *shapes {
                 words(s, out);
@@ -123,12 +121,11 @@ fn value<'a>(node: &'a Node, shape: &Shape, path: &mut Path<'a>, out: &mut Vec<D
         return mismatch(node, shape, path, out);
     }
     match (shape, &node.kind) {
-        (Shape::Int(low, high), Kind::Int(i)) if i < low || i > high => range(node, path, low, high, out),
-        #[expect(clippy::cast_precision_loss, reason = "bounds are small")]
-        (Shape::Num(low, high), Kind::Int(i)) if (*i as f64) < *low || *i as f64 > *high => {
+        (Shape::Int(low, high), Kind::Int(i)) if *i < i128::from(*low) || *i > i128::from(*high) => {
             range(node, path, low, high, out);
         }
-        (Shape::Num(low, high), Kind::Float(f)) if f.is_nan() || f < low || f > high => {
+        #[expect(clippy::cast_precision_loss, reason = "bounds are small, or those of the type")]
+        (Shape::Int(low, high), Kind::Float(f)) if *f < *low as f64 || *f > *high as f64 => {
             range(node, path, low, high, out);
         }
         (Shape::Enum(values), Kind::Text(t)) if !values.contains(&t.as_str()) => {
@@ -166,8 +163,12 @@ fn value<'a>(node: &'a Node, shape: &Shape, path: &mut Path<'a>, out: &mut Vec<D
                 repeated(items, path, out);
             }
         }
-        (Shape::Dict(item), Kind::Map(map)) => {
+        (Shape::Dict(item) | Shape::Open(item), Kind::Map(map)) => {
             for (key, e) in map {
+                if key.is_empty() && matches!(shape, Shape::Open(_)) {
+                    // Not looked at: its value may be anything.
+                    continue;
+                }
                 if key.is_empty() {
                     let message = format!("{} has an empty key", shown(path));
                     out.push(Diagnostic::error("invalid-name", message).at(e.key, "a key is expected"));
@@ -240,15 +241,20 @@ fn range(
 
 fn repeated(items: &[Node], path: &[&str], out: &mut Vec<Diagnostic>) {
     // Lists of pairs and keyed lists are made unique before this, so what is left is a mistake.
-    let mut seen: std::collections::HashMap<String, usize> = std::collections::HashMap::new();
+    let mut seen: std::collections::HashMap<(bool, String), usize> = std::collections::HashMap::new();
     for (number, item) in items.iter().enumerate() {
-        let key = match &item.kind {
-            Kind::Text(t) => format!("s{t}"),
-            Kind::Int(i) => format!("n{i}"),
-            Kind::Float(f) => format!("n{f}"),
+        let (key, value) = match &item.kind {
+            Kind::Text(t) => ((true, t.clone()), t.parse::<f64>().ok()),
+            Kind::Int(i) => ((false, i.to_string()), None),
+            Kind::Float(f) => ((false, f.to_string()), None),
             _ => continue,
         };
-        if let Some(first) = seen.insert(key, number) {
+        let first = seen.insert(key, number);
+        if let Some(value) = value {
+            // Docker Compose finds a number equal to an earlier text of it, but not the other way round.
+            seen.entry((false, value.to_string())).or_insert(number);
+        }
+        if let Some(first) = first {
             out.push(
                 Diagnostic::error(
                     "duplicate-item",

@@ -45,9 +45,16 @@ impl Loader<'_> {
         };
         let explicit: Vec<PathBuf> =
             options.env_files.iter().map(|p| PathBuf::from(here.absolute(&p.to_string_lossy()))).collect();
-        let disabled = env
-            .get("COMPOSE_DISABLE_ENV_FILE")
-            .is_some_and(|v| matches!(v.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"));
+        let disabled = match env.get("COMPOSE_DISABLE_ENV_FILE").map_or("", String::as_str) {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
+            "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
+            other => {
+                let text =
+                    format!("`COMPOSE_DISABLE_ENV_FILE` is `{other}`, which is neither true nor false");
+                self.out.push(Diagnostic::error("wrong-value", text).help("set it to `true` or `false`"));
+                return None;
+            }
+        };
         if explicit.is_empty() {
             if !disabled {
                 self.dot_env(&first_dir, &mut env, &mut loaded)?;
@@ -65,11 +72,8 @@ impl Loader<'_> {
                     self.out.push(Diagnostic::error("cannot-read-file", text));
                     return None;
                 }
-                let mut outer = read.clone();
-                outer.extend(env.iter().map(|(k, v)| (k.clone(), v.clone())));
-                for (k, v) in self.project_variables(path, None, &outer)? {
-                    read.insert(k, v);
-                }
+                let found = self.project_variables(path, None, &env, &read)?;
+                read.extend(found);
             }
             // The last one named wins.
             self.history.variables.reverse();
@@ -114,8 +118,7 @@ impl Loader<'_> {
     ) -> Option<()> {
         let path = dir.join(".env");
         if self.files.is_file(&path) && !loaded.contains(&path) {
-            let outer = env.clone();
-            for (k, v) in self.project_variables(&path, None, &outer)? {
+            for (k, v) in self.project_variables(&path, None, env, &BTreeMap::new())? {
                 env.entry(k).or_insert(v);
             }
             loaded.push(path);
@@ -160,23 +163,27 @@ impl Loader<'_> {
         path: &Path,
         asked: Option<Span>,
         outer: &BTreeMap<String, String>,
+        earlier: &BTreeMap<String, String>,
     ) -> Option<Vec<(String, String)>> {
-        let found = self.variables(path, asked, outer);
+        let found = self.variables(path, asked, outer, earlier);
         let id = self.text(path, asked)?;
         self.history.variables.push(id);
         found
     }
 
-    /// Reads a file of variables; mistakes are logged at their place in it.
+    /// Reads a file of variables; mistakes are logged at their place in it. What its values use is
+    /// looked up in `outer`, then in the file, then in `earlier` files.
     pub(super) fn variables(
         &mut self,
         path: &Path,
         asked: Option<Span>,
         outer: &BTreeMap<String, String>,
+        earlier: &BTreeMap<String, String>,
     ) -> Option<Vec<(String, String)>> {
         let id = self.text(path, asked)?;
         let text = self.sources.shared_text(id);
-        match dotenv::parse(&text, &|name| outer.get(name).cloned()) {
+        match dotenv::parse_after(&text, &|name| outer.get(name).cloned(), &|name| earlier.get(name).cloned())
+        {
             Ok(found) => {
                 for (name, range) in &found.unset {
                     self.out.push(

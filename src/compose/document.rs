@@ -42,9 +42,9 @@ pub enum Kind {
     Null,
     /// `true`, `false`.
     Bool(bool),
-    /// An integer.
-    Int(i64),
-    /// A number with a fraction, or an integer beyond 64 bits.
+    /// An integer of 64 bits, with or without sign.
+    Int(i128),
+    /// A number with a fraction, an integer beyond 64 bits, or none at all (`.inf`, `.nan`).
     Float(f64),
     /// A date or time, as Go prints it.
     Timestamp(String),
@@ -200,7 +200,7 @@ struct Open {
 
 enum Content {
     List(Vec<Node>),
-    Map { map: Map, merges: Vec<Node>, key: Option<(Key, Span)> },
+    Map { map: Map, merge: Option<(Span, Node)>, key: Option<(Key, Span)> },
 }
 
 enum Key {
@@ -316,7 +316,7 @@ impl Builder {
                 self.open(anchor, own_tag(tag.as_deref()), span, Content::List(Vec::new()))
             }
             Event::MappingStart(anchor, tag) => {
-                let content = Content::Map { map: Map::default(), merges: Vec::new(), key: None };
+                let content = Content::Map { map: Map::default(), merge: None, key: None };
                 self.open(anchor, own_tag(tag.as_deref()), span, content)
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(span),
@@ -360,11 +360,11 @@ impl Builder {
         let Some(open) = self.stack.pop() else { return Ok(()) };
         let kind = match open.content {
             Content::List(list) => Kind::List(list),
-            Content::Map { mut map, merges, .. } => {
-                for merge in merges {
-                    if let Err(problem) = merged(&mut map, merge) {
-                        self.problem(problem);
-                    }
+            Content::Map { mut map, merge, .. } => {
+                if let Some((_, from)) = merge
+                    && let Err(problem) = merged(&mut map, from)
+                {
+                    self.problem(problem);
                 }
                 Kind::Map(map)
             }
@@ -390,13 +390,13 @@ impl Builder {
         };
         match &mut open.content {
             Content::List(list) => list.push(node),
-            Content::Map { map, merges, key } => match key.take() {
+            Content::Map { map, merge, key } => match key.take() {
                 None => {
-                    let merge =
+                    let merges =
                         plain.is_some_and(|(text, style)| text == "<<" && style == ScalarStyle::Plain);
                     let span = node.span;
                     *key = Some(match node.kind {
-                        Kind::Text(_) if merge => (Key::Merge, span),
+                        Kind::Text(_) if merges => (Key::Merge, span),
                         Kind::Text(text) => (Key::Text(text), span),
                         _ => {
                             let text = plain.map(|(text, _)| text);
@@ -407,7 +407,17 @@ impl Builder {
                     });
                 }
                 Some((Key::Wrong, _)) => {}
-                Some((Key::Merge, _)) => merges.push(node),
+                Some((Key::Merge, span)) => {
+                    if let Some((first, _)) = &*merge {
+                        let problem = Diagnostic::error("duplicate-key", "key `<<` is given twice")
+                            .at(span, "the second time")
+                            .also(*first, "the first time")
+                            .help("merge both under one key: `<<: [*one, *other]`");
+                        keep(&mut self.problems, problem);
+                    } else {
+                        *merge = Some((span, node));
+                    }
+                }
                 Some((Key::Text(name), span)) => {
                     if let Some(first) = map.get(&name) {
                         let problem =
@@ -485,53 +495,56 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&saphyr_parser::Tag>) -> R
     match core {
         Some("str") => return Ok(Kind::Text(text.to_owned())),
         Some("null") => return Ok(Kind::Null),
+        Some("binary") => return Err("binary data, which no attribute takes"),
         Some("float") => {
             return text.replace('_', "").parse().map(Kind::Float).map_err(|_| "not a number");
         }
         Some("int" | "bool") => {
-            return match (core, plain(text)?) {
+            return match (core, plain(text)) {
                 (Some("int"), kind @ Kind::Int(_)) | (Some("bool"), kind @ Kind::Bool(_)) => Ok(kind),
                 _ => Err("not of the type that its tag says"),
             };
         }
         _ => {}
     }
-    if style != ScalarStyle::Plain {
+    // A tag of somebody's own, `!override` too, makes a scalar text.
+    if style != ScalarStyle::Plain || tag.is_some_and(|tag| tag.handle == "!" && !tag.suffix.is_empty()) {
         return Ok(Kind::Text(text.to_owned()));
     }
-    plain(text)
+    Ok(plain(text))
 }
 
-fn plain(text: &str) -> Result<Kind, &'static str> {
+fn plain(text: &str) -> Kind {
     match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Ok(Kind::Null),
-        "true" | "True" | "TRUE" => return Ok(Kind::Bool(true)),
-        "false" | "False" | "FALSE" => return Ok(Kind::Bool(false)),
-        ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf"
-        | "-.Inf" | "-.INF" => return Err("no number that a Compose file can use"),
+        "" | "~" | "null" | "Null" | "NULL" => return Kind::Null,
+        "true" | "True" | "TRUE" => return Kind::Bool(true),
+        "false" | "False" | "FALSE" => return Kind::Bool(false),
+        ".nan" | ".NaN" | ".NAN" => return Kind::Float(f64::NAN),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return Kind::Float(f64::INFINITY),
+        "-.inf" | "-.Inf" | "-.INF" => return Kind::Float(f64::NEG_INFINITY),
         _ => {}
     }
     let number = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'));
     if !number {
-        return Ok(Kind::Text(text.to_owned()));
+        return Kind::Text(text.to_owned());
     }
     if let Some(time) = timestamp(text) {
-        return Ok(Kind::Timestamp(time));
+        return Kind::Timestamp(time);
     }
     let bare = text.replace('_', "");
     if let Some(int) = integer(&bare) {
-        return Ok(Kind::Int(int));
+        return Kind::Int(int);
     }
     if is_float(&bare)
         && let Ok(float) = bare.parse()
     {
-        return Ok(Kind::Float(float));
+        return Kind::Float(float);
     }
-    Ok(Kind::Text(text.to_owned()))
+    Kind::Text(text.to_owned())
 }
 
 /// `17`, `-1`, `010` (octal), `0o17`, `0x1F`, `0b11`.
-fn integer(text: &str) -> Option<i64> {
+fn integer(text: &str) -> Option<i128> {
     let (negative, digits) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),
@@ -548,7 +561,8 @@ fn integer(text: &str) -> Option<i64> {
         return None;
     }
     let value = i128::from_str_radix(digits, radix).ok()?;
-    i64::try_from(if negative { -value } else { value }).ok()
+    let value = if negative { -value } else { value };
+    (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&value).then_some(value)
 }
 
 /// `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`
@@ -648,6 +662,8 @@ mod tests {
             ("0b11", Kind::Int(3)),
             ("1_000", Kind::Int(1000)),
             ("-5", Kind::Int(-5)),
+            ("18446744073709551615", Kind::Int(u64::MAX.into())),
+            ("18446744073709551616", Kind::Float(18_446_744_073_709_551_616.0)),
             ("1.50", Kind::Float(1.5)),
             ("1e6", Kind::Float(1e6)),
             ("yes", Kind::Text("yes".into())),
@@ -664,7 +680,7 @@ mod tests {
         ] {
             assert_eq!(one(text), kind, "{text}");
         }
-        assert!(read("k: .inf\n").is_err());
+        assert_eq!(one("-.Inf"), Kind::Float(f64::NEG_INFINITY));
     }
 
     #[test]

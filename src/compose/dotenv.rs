@@ -27,6 +27,9 @@ pub enum DotenvErrorKind {
     /// A blank in the middle of a name.
     #[error("key cannot contain a space")]
     Blank,
+    /// Nothing before the `=`.
+    #[error("no variable name before `=`")]
+    NoName,
     /// A character that no name has.
     #[error("unexpected character `{0}` in variable name")]
     Character(char),
@@ -63,45 +66,61 @@ impl Variables {
 /// # Errors
 /// [`DotenvError`] at the first mistake.
 pub fn parse(text: &str, outer: Lookup<'_>) -> Result<Variables, DotenvError> {
+    parse_after(text, outer, &|_| None)
+}
+
+/// As [`parse`], for a file that follows others: `earlier` is asked last, so what this file
+/// defines itself hides what they defined.
+///
+/// # Errors
+/// [`DotenvError`] at the first mistake.
+pub fn parse_after(text: &str, outer: Lookup<'_>, earlier: Lookup<'_>) -> Result<Variables, DotenvError> {
     let mut out = Variables::default();
     let start = if text.starts_with('\u{feff}') { 3 } else { 0 };
-    let mut reader = Reader { text, at: start };
+    let mut reader = Reader { text, at: start, outer, earlier };
     while reader.skip_blank_and_comments() {
-        reader.statement(outer, &mut out)?;
+        reader.statement(&mut out)?;
     }
     Ok(out)
 }
 
-/// Reads `format: raw`: each line is `K=V`, nothing is interpolated.
+/// Reads `format: raw`: each line is `K=V`, and V is taken as it stands, quotes and all.
 ///
-/// An outer pair of equal quotes around a value is taken off; a name alone is
-/// inherited as in [`parse`].
-pub fn parse_raw(text: &str, outer: Lookup<'_>) -> Variables {
+/// A name alone is inherited as in [`parse`]; a line whose first character is `#` is a comment.
+///
+/// # Errors
+/// [`DotenvError`] for a name with a blank in it, or none at all.
+pub fn parse_raw(text: &str, outer: Lookup<'_>) -> Result<Variables, DotenvError> {
     let mut out = Variables::default();
     let mut at = 0;
-    for line in text.split_inclusive('\n') {
-        let span = at..at + line.trim_end_matches(['\r', '\n']).len();
-        at += line.len();
-        let line = line.trim_end_matches(['\r', '\n']);
-        let trimmed = line.trim_start_matches('\u{feff}');
-        if trimmed.trim().is_empty() || trimmed.trim_start().starts_with('#') {
+    for (number, whole) in text.split_inclusive('\n').enumerate() {
+        let line = whole.trim_end_matches(['\r', '\n']);
+        let trimmed = line.trim_start_matches('\u{feff}').trim_start();
+        let start = at + line.len() - trimmed.len();
+        at += whole.len();
+        if trimmed.is_empty() || trimmed.starts_with('#') {
             continue;
         }
-        if let Some((key, value)) = trimmed.split_once('=') {
-            let quoted = ['"', '\'']
-                .into_iter()
-                .find_map(|quote| value.strip_prefix(quote).and_then(|value| value.strip_suffix(quote)));
-            out.set(key.trim(), quoted.unwrap_or(value).to_owned(), span);
-        } else if let Some(value) = outer(trimmed.trim()) {
-            out.set(trimmed.trim(), value, span);
+        let (key, value) = trimmed.split_once('=').map_or((trimmed, None), |(k, v)| (k, Some(v)));
+        let fail = |kind, span| Err(DotenvError { kind, line: number + 1, span });
+        if key.is_empty() {
+            return fail(DotenvErrorKind::NoName, start..start + trimmed.len());
+        }
+        if let Some(blank) = key.find(char::is_whitespace) {
+            return fail(DotenvErrorKind::Blank, start + blank..start + blank + 1);
+        }
+        if let Some(value) = value.map(str::to_owned).or_else(|| outer(key)) {
+            out.set(key, value, start..start + trimmed.len());
         }
     }
-    out
+    Ok(out)
 }
 
 struct Reader<'a> {
     text: &'a str,
     at: usize,
+    outer: Lookup<'a>,
+    earlier: Lookup<'a>,
 }
 
 impl<'a> Reader<'a> {
@@ -139,7 +158,7 @@ impl<'a> Reader<'a> {
         rest[..end].trim_end_matches('\r')
     }
 
-    fn statement(&mut self, outer: Lookup<'_>, out: &mut Variables) -> Result<(), DotenvError> {
+    fn statement(&mut self, out: &mut Variables) -> Result<(), DotenvError> {
         let begin = self.at;
         if let Some(after) = self.rest().strip_prefix("export")
             && after.starts_with([' ', '\t'])
@@ -167,7 +186,7 @@ impl<'a> Reader<'a> {
         }
         let Some(separator) = separator else {
             self.skip_line();
-            if let Some(value) = outer(key) {
+            if let Some(value) = (self.outer)(key).or_else(|| (self.earlier)(key)) {
                 out.set(key, value, begin..begin + line.trim_end().len());
             }
             return Ok(());
@@ -181,15 +200,15 @@ impl<'a> Reader<'a> {
                 let (at, raw) = self.double()?;
                 let plain = unescape(raw);
                 let place = |span: Range<usize>| at + plain.origin(span.start)..at + plain.origin(span.end);
-                self.interpolate(&plain.text, place, outer, out)?
+                self.interpolate(&plain.text, place, out)?
             }
             _ => {
                 let at = self.at;
                 let line = self.line();
                 // `K=# x` keeps its text: only a hash after a blank begins a comment.
-                let end = line.find(" #").or_else(|| line.find("\t#")).unwrap_or(line.len());
+                let end = line.find(" #").unwrap_or(line.len());
                 let raw = line[..end].trim_end();
-                let value = self.interpolate(raw, |span| at + span.start..at + span.end, outer, out)?;
+                let value = self.interpolate(raw, |span| at + span.start..at + span.end, out)?;
                 self.skip_line();
                 value
             }
@@ -237,10 +256,11 @@ impl<'a> Reader<'a> {
         &self,
         raw: &str,
         place: impl Fn(Range<usize>) -> Range<usize>,
-        outer: Lookup<'_>,
         out: &mut Variables,
     ) -> Result<String, DotenvError> {
-        let lookup = |name: &str| outer(name).or_else(|| out.values.get(name).cloned());
+        let lookup = |name: &str| {
+            (self.outer)(name).or_else(|| out.values.get(name).cloned()).or_else(|| (self.earlier)(name))
+        };
         match template::expand(raw, &lookup) {
             Ok(expanded) => {
                 out.unset.extend(expanded.unset.into_iter().map(|(name, span)| (name, place(span))));
@@ -395,17 +415,20 @@ mod tests {
 
     #[test]
     fn raw_takes_text_as_it_is() {
-        let raw = parse_raw("A=$OUT # x\nB=\"q\"\nOUT\n# c\nC='a\"\n", &outer);
+        let raw = parse_raw("A=$OUT # x\n B=\"q\"\nOUT\n# c\nC='a\"\n", &outer).expect("valid");
         let raw: Vec<_> = raw.values.into_iter().collect();
         assert_eq!(
             raw,
             [
                 ("A".to_owned(), "$OUT # x".to_owned()),
-                ("B".to_owned(), "q".to_owned()),
+                ("B".to_owned(), "\"q\"".to_owned()),
                 ("OUT".to_owned(), "out".to_owned()),
                 ("C".to_owned(), "'a\"".to_owned()),
             ]
         );
+        let blank = parse_raw("A=1\nB =2", &outer).unwrap_err();
+        assert_eq!((blank.kind, blank.line, blank.span), (DotenvErrorKind::Blank, 2, 5..6));
+        assert_eq!(parse_raw("=1", &outer).unwrap_err().kind, DotenvErrorKind::NoName);
     }
 
     proptest::proptest! {

@@ -48,45 +48,44 @@ impl Loader<'_> {
                 continue;
             }
             let own = &service.environment;
-            let lookup = |key: &str| {
-                env.get(key)
-                    .cloned()
-                    .or_else(|| own.get(key).cloned().flatten())
-                    .or_else(|| read.get(key).cloned())
-            };
+            let outer = |key: &str| env.get(key).cloned().or_else(|| own.get(key).cloned().flatten());
+            let earlier = |key: &str| read.get(key).cloned();
             let Some(id) = self.text(&path, Some(span)) else { continue };
             let text = self.sources.shared_text(id);
-            match file.format.as_deref() {
-                Some("raw") => {
-                    let found = dotenv::parse_raw(&text, &lookup);
-                    read.extend(found.values);
+            let found = match file.format.as_deref() {
+                Some("raw") => dotenv::parse_raw(&text, &|key| outer(key).or_else(|| earlier(key))),
+                None | Some("dotenv" | "") => dotenv::parse_after(&text, &outer, &earlier),
+                Some(other) => {
+                    self.out.push(
+                        Diagnostic::error("wrong-value", format!("unsupported env_file format \"{other}\""))
+                            .at(span, "expected `raw`, or no format"),
+                    );
+                    continue;
                 }
-                None | Some("dotenv" | "") => match dotenv::parse(&text, &lookup) {
-                    Ok(found) => {
-                        for (variable, range) in &found.unset {
-                            self.out.push(
-                                Diagnostic::warning(
-                                    "unset-variable",
-                                    format!("the \"{variable}\" variable is not set. Defaulting to a blank string."),
-                                )
-                                .at(Span::new(id, range.start, range.end), "not set"),
-                            );
-                        }
-                        read.extend(found.values);
-                    }
-                    Err(error) => {
-                        let shown = self.shown(&path);
+            };
+            match found {
+                Ok(found) => {
+                    for (variable, range) in &found.unset {
                         self.out.push(
-                            Diagnostic::error("invalid-env-file", format!("failed to read {shown}: {error}"))
-                                .at(Span::new(id, error.span.start, error.span.end), error.kind.to_string())
-                                .also(span, "named here"),
+                            Diagnostic::warning(
+                                "unset-variable",
+                                format!(
+                                    "the \"{variable}\" variable is not set. Defaulting to a blank string."
+                                ),
+                            )
+                            .at(Span::new(id, range.start, range.end), "not set"),
                         );
                     }
-                },
-                Some(other) => self.out.push(
-                    Diagnostic::error("unknown-value", format!("unsupported env_file format \"{other}\""))
-                        .at(span, "expected `raw`, or no format"),
-                ),
+                    read.extend(found.values);
+                }
+                Err(error) => {
+                    let shown = self.shown(&path);
+                    self.out.push(
+                        Diagnostic::error("invalid-env-file", format!("failed to read {shown}: {error}"))
+                            .at(Span::new(id, error.span.start, error.span.end), error.kind.to_string())
+                            .also(span, "named here"),
+                    );
+                }
             }
         }
         for (key, value) in read {
@@ -104,7 +103,7 @@ impl Loader<'_> {
                 continue;
             }
             let outer = read.clone();
-            if let Some(found) = self.variables(&path, Some(span), &outer) {
+            if let Some(found) = self.variables(&path, Some(span), &outer, &BTreeMap::new()) {
                 read.extend(found);
             }
         }

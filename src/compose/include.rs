@@ -2,6 +2,7 @@
 //!
 //! Source: `reference/model.md` §8.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::Diagnostic;
@@ -102,14 +103,16 @@ impl Loader<'_> {
                 }
             }
         }
-        let mut env = context.env.clone();
-        for (path, span) in env_files.into_iter().rev() {
-            // Later files win, and what was there before wins over all of them.
-            let outer = context.env.clone();
-            for (key, value) in self.project_variables(&path, span, &outer)? {
-                env.entry(key).or_insert(value);
-            }
+        // Later files win, and what was there before wins over all of them.
+        let mut read = BTreeMap::new();
+        let known = self.history.variables.len();
+        for (path, span) in env_files {
+            let found = self.project_variables(&path, span, &context.env, &read)?;
+            read.extend(found);
         }
+        self.history.variables[known..].reverse();
+        let mut env = read;
+        env.extend(context.env.clone());
         let mut including = context.including.clone();
         including.push(main);
         let inputs: Vec<Input> = files.into_iter().map(|(p, _)| Input::Path(p)).collect();

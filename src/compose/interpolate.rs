@@ -108,8 +108,8 @@ fn scalar(
     }
     if let Some(cast) = cast(path) {
         let made = match cast {
-            Cast::Int => text.trim().parse().ok().map(Kind::Int),
-            Cast::Float => text.trim().parse().ok().map(Kind::Float),
+            Cast::Int => text.parse::<i64>().ok().map(|i| Kind::Int(i128::from(i))),
+            Cast::Float => text.parse().ok().map(Kind::Float),
             Cast::Bool => match text.to_ascii_lowercase().as_str() {
                 "true" | "y" | "yes" | "on" => Some(Kind::Bool(true)),
                 "false" | "n" | "no" | "off" => Some(Kind::Bool(false)),
@@ -179,7 +179,7 @@ fn cast(path: &Trail<'_>) -> Option<Cast> {
             ["cpus" | "cpu_percent"]
             | ["deploy", "update_config" | "rollback_config", "max_failure_ratio"] => Cast::Float,
             ["init" | "oom_kill_disable" | "privileged" | "read_only" | "stdin_open" | "tty"]
-            | ["depends_on", _, "required" | "restart"]
+            | ["depends_on", _, "restart"]
             | ["healthcheck", "disable"]
             | ["volumes", "[]", "read_only"]
             | ["volumes", "[]", "volume", "nocopy"] => Cast::Bool,

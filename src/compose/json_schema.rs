@@ -22,7 +22,6 @@ pub fn compose() -> Value {
 fn schema(shape: &Shape, definitions: &mut Map<String, Value>) -> Value {
     let or_variable = |other: Value| json!({ "anyOf": [other, { "type": "string", "pattern": "\\$" }] });
     match shape {
-        Shape::Any => json!({}),
         Shape::Null => json!({ "type": "null" }),
         Shape::Bool => or_variable(json!({ "type": "boolean" })),
         Shape::Int(low, high) => {
@@ -35,16 +34,7 @@ fn schema(shape: &Shape, definitions: &mut Map<String, Value>) -> Value {
             }
             or_variable(integer)
         }
-        Shape::Num(low, high) => {
-            let mut number = json!({ "type": "number" });
-            if *low > f64::MIN {
-                number["minimum"] = (*low).into();
-            }
-            if *high < f64::MAX {
-                number["maximum"] = (*high).into();
-            }
-            or_variable(number)
-        }
+        Shape::Num => or_variable(json!({ "type": "number" })),
         Shape::Str => json!({ "type": "string" }),
         Shape::Enum(values) => or_variable(json!({ "type": "string", "enum": values })),
         Shape::PullPolicy => json!({ "type": "string", "pattern": format!("{PULL_POLICY}|\\$") }),
@@ -53,7 +43,7 @@ fn schema(shape: &Shape, definitions: &mut Map<String, Value>) -> Value {
         // That items are not repeated is not asked for here: what is written may become one item
         // only when it is read, and the loader sees to it.
         Shape::Unique(item) => json!({ "type": "array", "items": schema(item, definitions) }),
-        Shape::Dict(item) => json!({
+        Shape::Dict(item) | Shape::Open(item) => json!({
             "type": "object",
             "propertyNames": { "minLength": 1 },
             "additionalProperties": schema(item, definitions),

@@ -155,11 +155,13 @@ impl<'a> Loader<'a> {
         if broken {
             return None;
         }
-        documents.retain(|d| !is_null(d));
         for d in &mut documents {
             if d.as_map().is_none() {
                 let (what, glued) = (d.described(), str(d).and_then(syntax::glued));
                 let help = match glued {
+                    _ if is_null(d) => {
+                        "nothing stands between two `---`, or after the last one: remove it".to_owned()
+                    }
                     Some((key, value)) => format!("a blank is missing after the colon: `{key}: {value}`"),
                     None => "a compose file starts with `services:`".to_owned(),
                 };
@@ -213,12 +215,12 @@ impl<'a> Loader<'a> {
             };
             for mut doc in documents {
                 let before = self.out.len();
+                let cleared = cleared(&mut doc);
                 if !self.options.no_interpolate {
                     let _stage = trace_span!("interpolate").entered();
                     let lookup = |name: &str| context.env.get(name).cloned();
                     interpolate(&mut doc, &lookup, &self.sources, &mut self.out);
                 }
-                let cleared = cleared(&mut doc);
                 self.sections(&doc);
                 self.mend(&mut doc, before);
                 self.extends(&mut doc, input, context, &cleared);
@@ -259,7 +261,12 @@ impl<'a> Loader<'a> {
                 model = Some(merged);
             }
         }
-        let Some(mut model) = model else {
+        if context.included && model.is_none() && !self.damage.incomplete {
+            // An included file may be empty.
+            model = Some(node(Kind::Map(Map::default()), Span::default()));
+        }
+        let said = |m: &Node| m.as_map().is_some_and(|m| context.included || !m.is_empty());
+        let Some(mut model) = model.filter(said) else {
             if !self.damage.incomplete {
                 self.out.push(
                     Diagnostic::error("empty-file", "empty compose file")
@@ -288,7 +295,10 @@ impl<'a> Loader<'a> {
         for key in ["services", "networks", "volumes", "secrets", "configs", "models", "include"] {
             let Some(e) = map.get(key) else { continue };
             let wanted = if key == "include" { "a list" } else { "a mapping" };
-            let ok = if key == "include" { e.node.as_list().is_some() } else { e.node.as_map().is_some() };
+            let ok = match key {
+                "include" => is_null(&e.node) || e.node.as_list().is_some(),
+                _ => e.node.as_map().is_some(),
+            };
             if !ok {
                 let mut d = Diagnostic::error("wrong-type", format!("`{key}` must be {wanted}"))
                     .at(if is_null(&e.node) { e.key } else { e.node.span }, format!("expected {wanted}"));

@@ -242,31 +242,38 @@ fn hosts(source: &Node) -> Option<Vec<Node>> {
     }
 }
 
-/// Pools match by subnet. Base pools whose subnet does not occur again are lost, and
-/// they wipe what a matching pair had merged to: an artefact of Docker Compose that is kept.
+/// Pools match by subnet. Base pools whose subnet does not occur again are lost, and a base pool
+/// goes on changing after it was taken over: artefacts of Docker Compose that are kept.
 fn pools(base: Node, over: Node, path: &mut Vec<String>, out: &mut Vec<Diagnostic>) -> Node {
     let (Kind::List(left), Kind::List(right)) = (&base.kind, &over.kind) else {
         return plain(base, over, path, out);
     };
     let subnet = |n: &Node| get(n, "subnet").and_then(scalar);
-    let mut merged: Vec<Node> = Vec::new();
+    // `None` stands for the base pool at hand, wherever it was put.
+    let mut merged: Vec<Option<Node>> = Vec::new();
     for old in left {
+        let mut current = old.clone();
         for pool in right {
-            let same = merged.iter().position(|m| subnet(m) == subnet(pool));
-            if subnet(old) != subnet(pool) && same.is_none() {
-                merged.push(pool.clone());
+            let at = |subnet_of: Option<String>, current: &Node, merged: &[Option<Node>]| {
+                merged.iter().position(|m| subnet(m.as_ref().unwrap_or(current)) == subnet_of)
+            };
+            if subnet(&current) != subnet(pool) && at(subnet(pool), &current, &merged).is_none() {
+                merged.push(Some(pool.clone()));
                 continue;
             }
             path.push("[]".into());
-            let one = plain(old.clone(), pool.clone(), path, out);
+            current = plain(current, pool.clone(), path, out);
             path.pop();
-            match merged.iter().position(|m| subnet(m) == subnet(&one)) {
-                Some(at) => merged[at] = one,
-                None => merged.push(one),
+            match at(subnet(&current), &current, &merged) {
+                Some(at) => merged[at] = None,
+                None => merged.push(None),
             }
         }
+        for slot in merged.iter_mut().filter(|m| m.is_none()) {
+            *slot = Some(current.clone());
+        }
     }
-    node(Kind::List(merged), over.span)
+    node(Kind::List(merged.into_iter().flatten().collect()), over.span)
 }
 
 /// Removes what a later item of a keyed list replaces; the later one takes the earlier one's place.
@@ -312,7 +319,6 @@ const LISTS: &[(&str, Index)] = &[
     ("links", before_equals),
     ("profiles", before_equals),
     ("tmpfs", before_equals),
-    ("label_file", before_equals),
 ];
 
 fn dedup(list: &mut Node, index: Index) {
@@ -344,9 +350,12 @@ fn port(item: &Node) -> Option<String> {
             let field = |key: &str, default: &str| {
                 get(item, key).and_then(scalar).unwrap_or_else(|| default.to_owned())
             };
+            // A number and the same text count as different, as in Docker Compose.
+            let number = get(item, "published").is_some_and(|p| matches!(p.kind, Kind::Int(_)));
             Some(format!(
-                "{}:{}:{}/{}",
+                "{}:{}{}:{}/{}",
                 field("host_ip", "0.0.0.0"),
+                if number { "#" } else { "" },
                 field("published", ""),
                 field("target", ""),
                 field("protocol", "tcp")

@@ -129,7 +129,7 @@ fn run(loader: &mut Loader<'_>) -> Option<(Project, Node)> {
     if options.no_interpolate {
         // Text that still has variables in it is no value of the model.
         if !options.no_normalize {
-            normalize::raw(&mut tree, &name);
+            normalize::raw(&mut tree, &name, &context.env);
         }
         return Some((Project { name, ..Project::default() }, tree));
     }
@@ -148,7 +148,7 @@ fn run(loader: &mut Loader<'_>) -> Option<(Project, Node)> {
     project.profiles = active_profiles(options, &context.env);
     project.environment = context.env;
     if !options.no_normalize {
-        trace_span!("normalize").in_scope(|| normalize::normalize(&mut project));
+        trace_span!("normalize").in_scope(|| normalize::normalize(&mut project, &tree));
     }
     select::profiles(&mut project);
     let wanted = &options.services;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::model::{Dependency, Network, Project, Service};
 
 use super::document::{Kind, Map, Node};
-use super::tree::{entry, get, map_mut, node, section_mut, set, text};
+use super::tree::{entry, get, get_mut, map_mut, node, section_mut, set, str, text};
 
 /// Values that files leave to the project's environment; happens also without normalisation of the rest.
 pub(super) fn outside_values(service: &mut Service, env: &BTreeMap<String, String>) {
@@ -18,39 +18,46 @@ pub(super) fn outside_values(service: &mut Service, env: &BTreeMap<String, Strin
     }
 }
 
-/// Completes the project.
-pub(super) fn normalize(project: &mut Project) {
+/// Completes the project. An empty text in `tree`, from which it was decoded, is no gap: as in
+/// Docker Compose, `name: ""` gets no name.
+pub(super) fn normalize(project: &mut Project, tree: &Node) {
     let env = project.environment.clone();
     let mut uses_default = false;
     for service in project.services.values_mut().chain(project.disabled.values_mut()) {
-        self::service(service, &env);
+        self::service(service, &env, tree);
         uses_default |= service.networks.contains_key("default");
     }
     if uses_default && !project.networks.contains_key("default") {
         project.networks.insert("default".to_owned(), Network::default());
     }
     let name = project.name.clone();
-    let full = |key: &str, external: bool, own: &mut Option<String>| {
-        if own.is_none() {
+    let full = |section: &str, key: &str, external: bool, own: &mut Option<String>| {
+        let written = get(tree, section).and_then(|s| get(s, key)).and_then(|r| get(r, "name"));
+        if own.is_none() && written.is_none_or(Node::is_null) {
             *own = Some(if external { key.to_owned() } else { format!("{name}_{key}") });
         }
     };
     for (key, n) in &mut project.networks {
-        full(key, n.external, &mut n.name);
+        full("networks", key, n.external, &mut n.name);
     }
     for (key, v) in &mut project.volumes {
-        full(key, v.external, &mut v.name);
+        full("volumes", key, v.external, &mut v.name);
     }
-    for (key, s) in project.secrets.iter_mut().chain(project.configs.iter_mut()) {
-        full(key, s.external, &mut s.name);
+    for (section, items) in [("secrets", &mut project.secrets), ("configs", &mut project.configs)] {
+        for (key, s) in items {
+            full(section, key, s.external, &mut s.name);
+        }
     }
 }
 
 /// As far as it can be done on a tree with variables in it: default network, names.
-pub(super) fn raw(root: &mut Node, project: &str) {
+pub(super) fn raw(root: &mut Node, project: &str, env: &BTreeMap<String, String>) {
     let span = root.span;
     let mut uses_default = false;
     for (_, service) in section_mut(root, "services") {
+        if let Some(build) = get_mut(service, "build") {
+            raw_build(build, env);
+        }
         let given = |key: &str| get(service, key).is_some_and(|n| !n.is_null());
         if !given("networks") && !given("network_mode") && !given("provider") {
             let mut networks = Map::default();
@@ -86,8 +93,33 @@ pub(super) fn raw(root: &mut Node, project: &str) {
     }
 }
 
-fn service(service: &mut Service, env: &BTreeMap<String, String>) {
-    if service.networks.is_empty() && service.network_mode.is_none() && service.provider.is_none() {
+/// A Dockerfile where none is named, and arguments with values from outside.
+fn raw_build(build: &mut Node, env: &BTreeMap<String, String>) {
+    let span = build.span;
+    match get_mut(build, "args").map(|args| &mut args.kind) {
+        Some(Kind::Map(args)) => args.retain(|key, e| {
+            if e.node.is_null()
+                && let Some(value) = env.get(key)
+            {
+                e.node.kind = Kind::Text(value.clone());
+            }
+            !e.node.is_null()
+        }),
+        Some(Kind::List(args)) => args.retain(|arg| str(arg).is_some_and(|arg| arg.contains('='))),
+        _ => {}
+    }
+    if let Some(map) = map_mut(build)
+        && !map.contains_key("dockerfile")
+        && !map.contains_key("dockerfile_inline")
+    {
+        set(map, "dockerfile", text("Dockerfile", span));
+    }
+}
+
+fn service(service: &mut Service, env: &BTreeMap<String, String>, tree: &Node) {
+    let written = get(tree, "services").and_then(|s| get(s, &service.name));
+    let has = |key: &str| written.and_then(|s| get(s, key)).is_some_and(|n| !n.is_null());
+    if service.networks.is_empty() && !has("network_mode") && !has("provider") {
         service.networks.insert("default".to_owned(), None);
     }
     if service.pull_policy.as_deref() == Some("if_not_present") {
@@ -95,7 +127,8 @@ fn service(service: &mut Service, env: &BTreeMap<String, String>) {
     }
     outside_values(service, env);
     if let Some(build) = &mut service.build {
-        if build.dockerfile.is_none() && build.dockerfile_inline.is_none() {
+        let given = |key: &str| written.and_then(|s| get(s, "build")).and_then(|b| get(b, key)).is_some();
+        if !given("dockerfile") && !given("dockerfile_inline") {
             build.dockerfile = Some("Dockerfile".to_owned());
         }
         build.args.retain(|key, value| {

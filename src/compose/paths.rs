@@ -19,11 +19,8 @@ pub(super) struct Base {
 }
 
 impl Base {
-    /// An absolute path; empty stays empty.
+    /// An absolute path; empty is the directory itself.
     pub(super) fn absolute(&self, path: &str) -> String {
-        if path.is_empty() {
-            return String::new();
-        }
         let path = self.user(path);
         if path.starts_with('/') { path } else { self.join(&path) }
     }
@@ -42,7 +39,7 @@ impl Base {
     fn context(&self, path: &str) -> String {
         const REMOTE: &[&str] =
             &["https://", "http://", "git://", "ssh://", "github.com/", "git@", "service:"];
-        if path.contains("://") || REMOTE.iter().any(|p| path.starts_with(p)) {
+        if path.is_empty() || path.contains("://") || REMOTE.iter().any(|p| path.starts_with(p)) {
             return path.to_owned();
         }
         self.absolute(path)
@@ -50,7 +47,7 @@ impl Base {
 
     fn source(&self, path: &str) -> String {
         let path = self.user(path);
-        if path.is_empty() || path.starts_with('/') || windows_absolute(&path) {
+        if path.starts_with('/') || windows_absolute(&path) {
             return path;
         }
         self.join(&path)

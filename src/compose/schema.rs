@@ -6,16 +6,14 @@
 /// What a value may be.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Shape {
-    /// Anything.
-    Any,
     /// Nothing.
     Null,
     /// A flag.
     Bool,
     /// A whole number in a range.
     Int(i64, i64),
-    /// Any number, or one in a range.
-    Num(f64, f64),
+    /// Any number.
+    Num,
     /// Text.
     Str,
     /// One of these texts.
@@ -30,6 +28,8 @@ pub(super) enum Shape {
     Unique(&'static Shape),
     /// A mapping from any non-empty key.
     Dict(&'static Shape),
+    /// A mapping from any key.
+    Open(&'static Shape),
     /// A mapping from names of services, networks and so on.
     Named(&'static Shape),
     /// A mapping with fixed keys.
@@ -57,10 +57,9 @@ pub(super) const CONTAINER_NAME: &str = "[a-zA-Z0-9][a-zA-Z0-9_.-]";
 pub(super) const PULL_POLICY: &str =
     "always|never|build|if_not_present|missing|refresh|daily|weekly|every_[0-9]+[wdhms]";
 
-use Shape::{Any, Bool, Dict, Enum, List, Named, Null, Str, Unique};
+use Shape::{Bool, Dict, Enum, List, Named, Null, Num as NUM, Str, Unique};
 
 const INT: Shape = Shape::Int(i64::MIN, i64::MAX);
-const NUM: Shape = Shape::Num(f64::MIN, f64::MAX);
 const BOOL_STR: Shape = Shape::OneOf(&[Bool, Str]);
 const INT_STR: Shape = Shape::OneOf(&[INT, Str]);
 const NUM_STR: Shape = Shape::OneOf(&[NUM, Str]);
@@ -69,8 +68,11 @@ const STRINGS: Shape = List(&Str);
 const NAMES: Shape = Unique(&Str);
 const ONE_OR_MORE: Shape = Shape::OneOf(&[Str, NAMES]);
 const PAIRS: Shape = Shape::OneOf(&[Dict(&SCALAR), STRINGS]);
+/// As [`PAIRS`] where Docker Compose does not remove what a list repeats.
+const PAIRS_ONCE: Shape = Shape::OneOf(&[Dict(&SCALAR), NAMES]);
 const COMMAND: Shape = Shape::OneOf(&[Null, Str, STRINGS]);
-const TEXT_OPTIONS: Shape = Dict(&Shape::OneOf(&[Str, NUM]));
+const TEXT_OPTIONS: Shape = Shape::Open(&Shape::OneOf(&[Str, NUM]));
+const WHOLE_OPTIONS: Shape = Shape::Open(&Shape::OneOf(&[Str, INT]));
 const HOSTS: Shape = Shape::OneOf(&[Dict(&Shape::OneOf(&[Str, STRINGS])), NAMES]);
 
 macro_rules! object {
@@ -96,7 +98,7 @@ object!(BUILD, "`build`", [], {
     "no_cache_filter": ONE_OR_MORE, "additional_contexts": PAIRS, "network": Str,
     "provenance": BOOL_STR, "sbom": BOOL_STR, "pull": BOOL_STR, "target": Str, "shm_size": INT_STR,
     "extra_hosts": HOSTS, "isolation": Str, "privileged": BOOL_STR, "secrets": FILE_REFS, "tags": NAMES,
-    "ulimits": LIMITS, "platforms": NAMES,
+    "ulimits": LIMITS, "platforms": STRINGS,
 });
 object!(RATE, "a device rate", [], { "path": Str, "rate": INT_STR });
 object!(WEIGHT, "a device weight", [], { "path": Str, "weight": INT });
@@ -116,17 +118,17 @@ object!(PROVIDER, "`provider`", ["type"], {
     "options": Dict(&Shape::OneOf(&[Str, NUM, Bool, List(&Shape::OneOf(&[Str, NUM, Bool]))])),
 });
 object!(GPU, "a device request", [], {
-    "capabilities": NAMES, "count": INT_STR, "device_ids": NAMES, "driver": Str, "options": PAIRS,
+    "capabilities": NAMES, "count": INT_STR, "device_ids": NAMES, "driver": Str, "options": PAIRS_ONCE,
 });
 object!(RESERVED_DEVICE, "a device request", ["capabilities"], {
-    "capabilities": NAMES, "count": INT_STR, "device_ids": NAMES, "driver": Str, "options": PAIRS,
+    "capabilities": NAMES, "count": INT_STR, "device_ids": NAMES, "driver": Str, "options": PAIRS_ONCE,
 });
 object!(HEALTHCHECK, "`healthcheck`", [], {
     "test": Shape::OneOf(&[Str, STRINGS]), "disable": BOOL_STR, "interval": Str, "timeout": Str,
     "retries": NUM_STR, "start_period": Str, "start_interval": Str,
 });
 object!(LOGGING, "`logging`", [], {
-    "driver": Str, "options": Dict(&Shape::OneOf(&[Str, NUM, Null])),
+    "driver": Str, "options": Shape::Open(&Shape::OneOf(&[Str, NUM, Null])),
 });
 object!(ENDPOINT, "a network attachment", [], {
     "aliases": NAMES, "interface_name": Str, "ipv4_address": Str, "ipv6_address": Str,
@@ -139,17 +141,17 @@ object!(PORT, "a port", [], {
     "app_protocol": Str,
 });
 object!(HOOK, "a hook", ["command"], {
-    "command": COMMAND, "user": Str, "privileged": BOOL_STR, "working_dir": Str, "environment": PAIRS,
+    "command": COMMAND, "user": Str, "privileged": BOOL_STR, "working_dir": Str, "environment": PAIRS_ONCE,
 });
 object!(PRE_START, "a hook", [], {
     "command": COMMAND, "image": Str, "user": Str, "privileged": BOOL_STR, "working_dir": Str,
-    "environment": PAIRS, "per_replica": BOOL_STR,
+    "environment": PAIRS_ONCE, "per_replica": BOOL_STR,
 });
 object!(BIND, "`bind`", [], {
     "propagation": Str, "create_host_path": BOOL_STR,
     "recursive": Enum(&["enabled", "disabled", "writable", "readonly"]), "selinux": Enum(&["z", "Z"]),
 });
-object!(VOLUME_OPTIONS, "`volume`", [], { "labels": PAIRS, "nocopy": BOOL_STR, "subpath": Str });
+object!(VOLUME_OPTIONS, "`volume`", [], { "labels": PAIRS_ONCE, "nocopy": BOOL_STR, "subpath": Str });
 object!(TMPFS_OPTIONS, "`tmpfs`", [], {
     "size": Shape::OneOf(&[Shape::Int(0, i64::MAX), Str]), "mode": NUM,
 });
@@ -160,7 +162,7 @@ object!(MOUNT, "a mount", ["type"], {
     "tmpfs": TMPFS_OPTIONS, "image": IMAGE_OPTIONS,
 });
 object!(EXEC, "`exec`", ["command"], {
-    "command": COMMAND, "user": Str, "privileged": BOOL_STR, "working_dir": Str, "environment": PAIRS,
+    "command": COMMAND, "user": Str, "privileged": BOOL_STR, "working_dir": Str, "environment": PAIRS_ONCE,
 });
 object!(WATCH, "a watch rule", ["path", "action"], {
     "path": Str, "action": Enum(&["rebuild", "sync", "restart", "sync+restart", "sync+exec"]), "target": Str,
@@ -221,7 +223,7 @@ object!(pub(super) SERVICE, "a service", [], {
     "pull_policy": Shape::PullPolicy, "pull_refresh_after": Str, "read_only": BOOL_STR, "restart": Str,
     "runtime": Str, "scale": INT_STR, "security_opt": NAMES, "shm_size": NUM_STR, "secrets": FILE_REFS,
     "sysctls": PAIRS, "stdin_open": BOOL_STR, "stop_grace_period": Str, "stop_signal": Str,
-    "storage_opt": Dict(&Any), "tmpfs": ONE_OR_MORE, "tty": BOOL_STR, "ulimits": LIMITS,
+    "storage_opt": Shape::Open(&Shape::OneOf(&[Str, INT, Null])), "tmpfs": ONE_OR_MORE, "tty": BOOL_STR, "ulimits": LIMITS,
     "use_api_socket": Bool, "user": Str, "uts": Str, "userns_mode": Str,
     "volumes": Unique(&Shape::OneOf(&[Str, MOUNT])), "volumes_from": NAMES, "working_dir": Str,
 });
@@ -238,17 +240,17 @@ object!(NETWORK, "a network", [], {
     "labels": PAIRS,
 });
 object!(VOLUME, "a volume", [], {
-    "name": Str, "driver": Str, "driver_opts": TEXT_OPTIONS, "external": EXTERNAL, "labels": PAIRS,
+    "name": Str, "driver": Str, "driver_opts": TEXT_OPTIONS, "external": EXTERNAL, "labels": PAIRS_ONCE,
 });
 object!(SECRET, "a secret", [], {
-    "name": Str, "environment": Str, "file": Str, "external": EXTERNAL, "labels": PAIRS, "driver": Str,
-    "driver_opts": TEXT_OPTIONS, "template_driver": Str,
+    "name": Str, "environment": Str, "file": Str, "external": EXTERNAL, "labels": PAIRS_ONCE, "driver": Str,
+    "driver_opts": WHOLE_OPTIONS, "template_driver": Str,
 });
 object!(CONFIG, "a config", [], {
-    "name": Str, "content": Str, "environment": Str, "file": Str, "external": EXTERNAL, "labels": PAIRS,
+    "name": Str, "content": Str, "environment": Str, "file": Str, "external": EXTERNAL, "labels": PAIRS_ONCE,
     "template_driver": Str,
 });
-object!(MODEL, "a model", [], { "name": Str, "model": Str, "context_size": INT, "runtime_flags": STRINGS });
+object!(MODEL, "a model", ["model"], { "name": Str, "model": Str, "context_size": INT, "runtime_flags": STRINGS });
 object!(INCLUDE, "an include", [], { "path": ONE_OR_MORE, "env_file": ONE_OR_MORE, "project_directory": Str });
 
 object!(pub(super) PROJECT, "the top level", [], {

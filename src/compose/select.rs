@@ -11,7 +11,11 @@ use crate::model::{Project, Service};
 pub(super) fn profiles(project: &mut Project) {
     let active = project.profiles.clone();
     let all = active.iter().any(|p| p == "*");
-    let enabled = |s: &Service| all || s.profiles.is_empty() || s.profiles.iter().any(|p| active.contains(p));
+    // With none given, the profile without a name is active, as in Docker Compose.
+    let nameless = |p: &String| active.is_empty() && p.is_empty();
+    let enabled = |s: &Service| {
+        all || s.profiles.is_empty() || s.profiles.iter().any(|p| active.contains(p) || nameless(p))
+    };
     let services = std::mem::take(&mut project.services);
     let parked = std::mem::take(&mut project.disabled);
     for (name, service) in services.into_iter().chain(parked) {

@@ -10,7 +10,6 @@ pub(super) struct Volume {
     pub(super) source: Option<String>,
     pub(super) target: String,
     pub(super) read_only: bool,
-    pub(super) consistency: Option<String>,
     pub(super) propagation: Option<String>,
     pub(super) selinux: Option<String>,
     pub(super) nocopy: bool,
@@ -74,7 +73,7 @@ pub(super) fn volume(spec: &str) -> Result<Volume, String> {
                 "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => {
                     out.propagation = Some(option.to_owned());
                 }
-                "consistent" | "cached" | "delegated" => out.consistency = Some(option.to_owned()),
+                // Docker Compose drops all others silently, `cached` and its kin included.
                 _ => {}
             }
         }
@@ -130,11 +129,10 @@ pub(super) struct Port {
 
 /// Expands `[[IP:][HOST]:]CONTAINER[/PROTO]` into one port per container port.
 pub(super) fn ports(spec: &str) -> Result<Vec<Port>, String> {
-    let (rest, protocol) = match spec.split_once('/') {
-        Some((rest, protocol)) if !protocol.is_empty() => (rest, protocol.to_lowercase()),
-        Some((rest, _)) => (rest, "tcp".to_owned()),
-        None => (spec, "tcp".to_owned()),
-    };
+    let mut parts = spec.split('/');
+    let rest = parts.next().unwrap_or_default();
+    // What follows a second slash is not looked at.
+    let protocol = parts.next().filter(|p| !p.is_empty()).unwrap_or("tcp").to_lowercase();
     let (ip, host, container) = match rest.rsplit_once(':') {
         None => ("", "", rest),
         Some((front, container)) => match front.rsplit_once(':') {
@@ -206,7 +204,7 @@ pub(super) fn words(line: &str) -> Result<Vec<String>, String> {
     let mut word = String::new();
     let mut started = false;
     let (mut single, mut double, mut back) = (false, false, false);
-    let mut dollar = 0_usize;
+    let mut dollar = false;
     let mut chars = line.chars().peekable();
     while let Some(c) = chars.next() {
         if c == '\\' && !single {
@@ -224,24 +222,21 @@ pub(super) fn words(line: &str) -> Result<Vec<String>, String> {
             continue;
         }
         match c {
-            '`' if dollar == 0 => {
+            '`' if !dollar => {
                 back = !back;
                 word.push(c);
                 started = true;
             }
+            '(' if dollar => return Err(invalid()),
             '(' if !back && !double && word.ends_with('$') => {
-                dollar += 1;
+                dollar = true;
                 word.push(c);
             }
-            '(' if dollar > 0 => {
-                dollar += 1;
+            ')' if dollar => {
+                dollar = false;
                 word.push(c);
             }
-            ')' if dollar > 0 => {
-                dollar -= 1;
-                word.push(c);
-            }
-            _ if back || dollar > 0 => {
+            _ if back || dollar => {
                 word.push(c);
             }
             '"' => {
@@ -275,7 +270,7 @@ pub(super) fn words(line: &str) -> Result<Vec<String>, String> {
             }
         }
     }
-    if single || double || back || dollar > 0 {
+    if single || double || back || dollar {
         return Err(invalid());
     }
     if started {
@@ -301,6 +296,7 @@ mod tests {
         assert_eq!(one("[::1]:1:2"), (text("::1"), text("1"), 2, "tcp".into()));
         assert_eq!(one("1-3:2"), (None, text("1-3"), 2, "tcp".into()));
         assert_eq!(ports("1-3:4-6").expect("a range").len(), 3);
+        assert_eq!(one("1:2/udp/x"), (None, text("1"), 2, "udp".into()));
         for bad in ["", "a", "1:", "127.0.0.1:80", "3-1", "1-2:1-3", "80/x", "70000"] {
             assert!(ports(bad).is_err(), "{bad}");
         }
@@ -329,5 +325,6 @@ mod tests {
         assert_eq!(all("echo $(date +%s) x"), ["echo", "$(date +%s)", "x"]);
         assert!(words("a 'b").is_err());
         assert!(words("a (b").is_err());
+        assert!(words("a $(b (c)) d").is_err(), "parentheses do not nest");
     }
 }

@@ -82,7 +82,8 @@ struct Operator {
 /// Expands all variables of `text`.
 ///
 /// An unset variable without a default becomes empty and is listed in
-/// [`Expanded::unset`]. Defaults and messages are expanded only when used.
+/// [`Expanded::unset`]. As in Docker Compose, defaults, alternatives and messages
+/// are expanded even where they are not used, so a mistake in them is never hidden.
 ///
 /// # Errors
 /// [`TemplateError`] with the range of the expression it is about.
@@ -124,20 +125,23 @@ fn into(
             }
             Piece::Braces { name, operator: Some(operator), operand, at, span } => {
                 let depth = deeper(depth, &span)?;
+                let mut inner = Expanded::default();
+                into(operand, at, depth, lookup, &mut inner)?;
+                out.unset.append(&mut inner.unset);
                 let found = lookup(name);
                 let set = found.as_ref().is_some_and(|value| !(operator.empty && value.is_empty()));
                 match operator.kind {
-                    b'+' if set => into(operand, at, depth, lookup, out)?,
-                    b'+' => {}
+                    b'+' if !set => {}
+                    b'+' | b'-' if set == (operator.kind == b'+') => {
+                        out.used.append(&mut inner.used);
+                        out.text.push_str(&inner.text);
+                    }
                     _ if set => {
                         out.used.push(name.to_owned());
                         out.text.push_str(&found.unwrap_or_default());
                     }
-                    b'-' => into(operand, at, depth, lookup, out)?,
                     _ => {
-                        let mut text = Expanded::default();
-                        into(operand, at, depth, lookup, &mut text)?;
-                        let kind = TemplateErrorKind::Required { name: name.to_owned(), text: text.text };
+                        let kind = TemplateErrorKind::Required { name: name.to_owned(), text: inner.text };
                         return Err(TemplateError { kind, span });
                     }
                 }

@@ -129,7 +129,7 @@ pub(super) fn to_out(node: &Node) -> Out {
     match &node.kind {
         Kind::Null => Out::Null,
         Kind::Bool(b) => Out::Bool(*b),
-        Kind::Int(i) => Out::Int(i128::from(*i)),
+        Kind::Int(i) => Out::Int(*i),
         Kind::Float(f) => Out::Float(*f),
         Kind::Timestamp(t) => Out::Time(crate::model::record::rfc3339(t)),
         Kind::Text(s) => Out::Str(s.clone()),
@@ -146,7 +146,7 @@ impl Source for Node {
         match &self.kind {
             Kind::Null => View::Null,
             Kind::Bool(b) => View::Bool(*b),
-            Kind::Int(i) => View::Int(i128::from(*i)),
+            Kind::Int(i) => View::Int(*i),
             Kind::Float(f) => View::Float(*f),
             Kind::Timestamp(t) => View::Time(t),
             Kind::Text(s) => View::Str(s),

@@ -82,6 +82,22 @@ pub enum Out {
     Record(Vec<(&'static str, Out)>, Vec<(String, Out)>),
 }
 
+impl Out {
+    /// Whether all its numbers are numbers: JSON has no way to write `.inf` and `.nan`.
+    pub fn is_finite(&self) -> bool {
+        match self {
+            Self::Float(f) => f.is_finite(),
+            Self::Float32(f) => f.is_finite(),
+            Self::List(items) => items.iter().all(Self::is_finite),
+            Self::Map(entries) => entries.iter().all(|(_, v)| v.is_finite()),
+            Self::Record(fields, more) => {
+                fields.iter().all(|(_, v)| v.is_finite()) && more.iter().all(|(_, v)| v.is_finite())
+            }
+            _ => true,
+        }
+    }
+}
+
 /// Something that can stand as the value of a key.
 pub trait Field: Sized {
     /// Reads it. A problem is logged, and a default taken instead.
@@ -353,12 +369,13 @@ impl<T: Field + FromText> Field for BTreeMap<String, T> {
 /// Declares a struct with its decoder and renderer.
 ///
 /// `open` structs keep `x-*` keys in a field `extensions`; `closed` ones drop them.
-/// A second key after `|` is the one JSON uses. Fields in brackets are neither read nor written.
+/// A second key after `|` is the one JSON uses. A field marked `=> always` is printed also when it
+/// says nothing. Fields in brackets are neither read nor written.
 macro_rules! record {
     (
         $(#[$meta:meta])*
         open struct $name:ident $([ $( $(#[$emeta:meta])* $extra:ident : $ety:ty ),* $(,)? ])? {
-            $( $(#[$fmeta:meta])* $field:ident : $ty:ty = $key:literal $(| $json:literal)? ),* $(,)?
+            $( $(#[$fmeta:meta])* $field:ident : $ty:ty = $key:literal $(| $json:literal)? $(=> $keep:ident)? ),* $(,)?
         }
     ) => {
         $(#[$meta])*
@@ -387,7 +404,7 @@ macro_rules! record {
                 use $crate::model::record::{Out, Style};
                 let mut fields: Vec<(&'static str, Out)> = Vec::new();
                 $(
-                    if !self.$field.omit(style) {
+                    if !self.$field.omit(style) $(|| $crate::model::record::$keep())? {
                         let key = $crate::model::record::pick(style, &[$key $(, $json)?]);
                         fields.push((key, self.$field.render(style)));
                     }
@@ -442,6 +459,11 @@ macro_rules! record {
     };
 }
 pub(crate) use record;
+
+/// The mark of fields that are never left out.
+pub(crate) const fn always() -> bool {
+    true
+}
 
 /// The first key, or for JSON the last.
 pub(crate) fn pick(style: Style, keys: &'static [&'static str]) -> &'static str {

@@ -215,19 +215,21 @@ pub struct FileMode(pub i64);
 impl Field for FileMode {
     fn decode<S: Source>(node: &S, log: &mut Log<S>) -> Self {
         match node.view() {
+            View::Null => Self::default(),
             View::Int(i) => Self(i64::try_from(i).unwrap_or(0)),
-            View::Str(s) => i64::from_str_radix(s.trim_start_matches("0o"), 8).map_or_else(
-                |_| {
-                    log.push((node.place(), format!("invalid file mode `{s}`, an octal number is expected")));
-                    Self::default()
-                },
-                Self,
-            ),
-            _ => Self::default(),
+            View::Str(s) if i64::from_str_radix(s, 8).is_ok() => {
+                Self(i64::from_str_radix(s, 8).unwrap_or_default())
+            }
+            _ => {
+                let text = scalar_text(node).unwrap_or_default();
+                log.push((node.place(), format!("invalid file mode `{text}`, an octal number is expected")));
+                Self::default()
+            }
         }
     }
     fn render(&self, _: Style) -> Out {
-        Out::Str(format!("0{:o}", self.0))
+        let sign = if self.0 < 0 { "-" } else { "" };
+        Out::Str(format!("0{sign}{:o}", self.0.unsigned_abs()))
     }
     fn omit(&self, _: Style) -> bool {
         self.0 == 0
@@ -294,20 +296,22 @@ impl Field for Ulimit {
                     _ => {}
                 }
             }
-        } else {
+        } else if matches!(node.view(), View::Int(_)) {
             let both = i64::decode(node, log);
             this = Self { soft: both, hard: both, single: both != 0 };
+        } else {
+            log.push((node.place(), "must be an integer, or a mapping with `soft` and `hard`".to_owned()));
         }
         this
     }
-    fn render(&self, _: Style) -> Out {
+    fn render(&self, style: Style) -> Out {
         if self.single {
             return Out::Int(i128::from(self.soft));
         }
-        Out::Record(
-            vec![("soft", Out::Int(i128::from(self.soft))), ("hard", Out::Int(i128::from(self.hard)))],
-            Vec::new(),
-        )
+        let fields = [("soft", self.soft), ("hard", self.hard)];
+        // Go's JSON leaves a zero out.
+        let kept = fields.into_iter().filter(|(_, limit)| style == Style::Yaml || *limit != 0);
+        Out::Record(kept.map(|(key, limit)| (key, Out::Int(i128::from(limit)))).collect(), Vec::new())
     }
     fn omit(&self, _: Style) -> bool {
         false
@@ -333,6 +337,10 @@ impl Field for DeviceCount {
                 },
                 Self,
             ),
+            View::Float(_) => {
+                log.push((node.place(), "must be an integer, or `all`".to_owned()));
+                Self::default()
+            }
             _ => Self(i64::decode(node, log)),
         }
     }
@@ -380,9 +388,8 @@ impl Field for Hosts {
         match node.view() {
             View::Map(m) => {
                 for (k, n) in S::entries(m) {
-                    for address in Vec::<String>::decode(n, log) {
-                        this.0.entry(k.to_owned()).or_default().push(unbracket(&address));
-                    }
+                    let addresses = Vec::<String>::decode(n, log);
+                    this.0.insert(k.to_owned(), addresses.iter().map(|a| unbracket(a)).collect());
                 }
             }
             View::List(l) => {
@@ -460,7 +467,7 @@ impl Field for SshKeys {
     fn render(&self, style: Style) -> Out {
         let one = |key: &SshKey| match (&key.path, style) {
             (None, _) => Out::Str(key.id.clone()),
-            (Some(path), Style::Yaml) => Out::Map(vec![(key.id.clone(), Out::Str(path.clone()))]),
+            (Some(path), Style::Yaml) => Out::Str(format!("{}: {path}", key.id)),
             // Docker Compose cannot print this one as JSON at all.
             (Some(path), Style::Json) => Out::Str(format!("{}={path}", key.id)),
         };

@@ -355,9 +355,9 @@ record! {
     /// Weight of a device.
     open struct BlkioWeight {
         /// Device.
-        path: String = "path" | "Path",
+        path: String = "path" | "Path" => always,
         /// 10–1000.
-        weight: u16 = "weight" | "Weight",
+        weight: u16 = "weight" | "Weight" => always,
     }
 }
 
@@ -365,9 +365,9 @@ record! {
     /// Rate of a device.
     open struct BlkioRate {
         /// Device.
-        path: String = "path" | "Path",
+        path: String = "path" | "Path" => always,
         /// Bytes or operations per second.
-        rate: Bytes = "rate" | "Rate",
+        rate: Bytes = "rate" | "Rate" => always,
     }
 }
 
@@ -522,12 +522,12 @@ record! {
 }
 
 record! {
-    /// A countable swarm resource; the value is always printed in JSON.
+    /// A countable swarm resource.
     open struct DiscreteResource {
         /// Kind.
-        kind: Option<String> = "kind",
+        kind: String = "kind" => always,
         /// Amount.
-        value: Option<i64> = "value",
+        value: i64 = "value" => always,
     }
 }
 
@@ -626,8 +626,8 @@ impl Field for EnvFile {
         this
     }
     fn render(&self, _: Style) -> Out {
-        // A required file is printed in its short form; the hash of `config --hash` depends on it.
-        if !self.optional && self.format.is_none() {
+        // A required file is printed in its short form, whatever its format: hashes depend on it.
+        if !self.optional {
             return Out::Str(self.path.clone());
         }
         let mut fields = vec![("path", Out::Str(self.path.clone())), ("required", Out::Bool(!self.optional))];

@@ -1,19 +1,40 @@
 //! `config` says what Docker Compose says.
 //!
 //! Each folder of `tests/fixtures/config` holds files and what Docker Compose
-//! 2.40.3 made of them: `expected.yaml`, `expected.json` and `expected.hash`, or
-//! `rejected.txt` with its last line of complaint (the wording is not compared).
-//! `$DIR` is the folder, `$UP` the one above it.
+//! 2.40.3 made of them (`tests/fixtures/record` writes it, and says how a case is
+//! laid out): `expected.yaml`, `expected.json` and `expected.hash`, `expected.txt`
+//! for other forms of `config`, or `rejected.txt` with its last line of complaint
+//! (the wording is not compared).
+//!
+//! # Where hoist differs on purpose
+//!
+//! Docker Compose 2.40.3 crashes on, loses or ignores some of what is written; no
+//! case is recorded for these:
+//! - keys that begin with `x-` in mappings of the user's own names (`labels`, `environment`,
+//!   `driver_opts`, …): there `{x-a: b}` becomes `#extensions: map[x-a:b]`, here it stays what it is;
+//! - an override of the wrong type where a short form exists (`environment: 5` over a mapping): there
+//!   it vanishes, here it is refused; so is an unknown key of `gpus` or of `external`;
+//! - `!reset` of one key of a mapping that the first file wrote as a list takes effect;
+//! - `--no-env-resolution` takes effect; an SSH key with a path has a JSON form;
+//! - `configs.*.environment` works in an included file;
+//! - the order of `--images`, `--networks` and `--variables` is that of names, there it is random;
+//! - a null where there is none to have (`logging`, `pid`, a context) is refused, there it crashes;
+//! - numbers too big for what they count are refused, there they wrap round;
+//! - `%YAML 1.2` and `\/` in quotes are YAML; `!!binary` is refused;
+//! - `pre_start` and `build.no_cache_filter`, which later versions have, are known.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Mutex;
 
-#[derive(serde::Deserialize)]
+#[derive(serde::Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
 struct Case {
     args: Vec<String>,
     config_args: Vec<String>,
     env: std::collections::BTreeMap<String, String>,
+    cwd: PathBuf,
 }
 
 fn fixtures() -> PathBuf {
@@ -36,6 +57,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn run(case: &Case, dir: &Path, form: &[&str]) -> Output {
+    let dir = &dir.join(&case.cwd).canonicalize().expect("the folder is there");
     Command::new(env!("CARGO_BIN_EXE_hoist"))
         .args(&case.args)
         .arg("config")
@@ -53,8 +75,10 @@ fn run(case: &Case, dir: &Path, form: &[&str]) -> Output {
 
 /// What differs, if something does.
 fn judge(folder: &Path) -> Option<String> {
-    let case = fs::read_to_string(folder.join("case.json")).expect("a case.json");
-    let case: Case = serde_json::from_str(&case).expect("a valid case.json");
+    let case = match fs::read_to_string(folder.join("case.json")) {
+        Ok(text) => serde_json::from_str(&text).expect("a valid case.json"),
+        Err(_) => Case::default(),
+    };
     let temporary = tempfile::tempdir().expect("a temporary folder");
     let up = temporary.path().canonicalize().expect("it exists");
     let dir = up.join(folder.file_name().expect("a name"));
@@ -73,8 +97,10 @@ fn judge(folder: &Path) -> Option<String> {
         ("expected.hash", &["--hash", "*"]),
         ("expected.txt", &[]),
     ];
+    let mut compared = 0;
     for (file, form) in forms {
         let Ok(expected) = fs::read_to_string(folder.join(file)) else { continue };
+        compared += 1;
         let output = run(&case, &dir, form);
         let got = String::from_utf8_lossy(&output.stdout)
             .replace(&dir.display().to_string(), "$DIR")
@@ -84,7 +110,7 @@ fn judge(folder: &Path) -> Option<String> {
             return Some(format!("{file} differs\n--- got\n{got}\n--- expected\n{expected}\n{said}"));
         }
     }
-    None
+    (compared == 0).then(|| "has no expectation: run tests/fixtures/record".to_owned())
 }
 
 #[test]
@@ -94,12 +120,25 @@ fn every_case_is_resolved_as_docker_compose_does() {
         .map(|entry| entry.expect("an entry").path())
         .collect();
     folders.sort();
-    assert!(folders.len() > 100, "the fixtures are there");
-    let wrong: Vec<String> = folders
-        .iter()
-        .filter_map(|folder| judge(folder).map(|what| format!("{}: {what}", folder.display())))
-        .collect();
-    assert!(wrong.is_empty(), "{} of {} differ\n{}", wrong.len(), folders.len(), wrong.join("\n\n"));
+    assert!(folders.len() > 900, "the fixtures are there");
+    let number = folders.len();
+    let queue = Mutex::new(folders.into_iter());
+    let wrong = Mutex::new(Vec::new());
+    let next = || queue.lock().expect("no panic").next();
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                while let Some(folder) = next() {
+                    if let Some(what) = judge(&folder) {
+                        wrong.lock().expect("no panic").push(format!("{}: {what}", folder.display()));
+                    }
+                }
+            });
+        }
+    });
+    let mut wrong = wrong.into_inner().expect("no panic");
+    wrong.sort();
+    assert!(wrong.is_empty(), "{} of {number} differ\n{}", wrong.len(), wrong.join("\n\n"));
 }
 
 #[test]
@@ -109,7 +148,7 @@ fn the_output_of_config_can_be_loaded_again() {
     let text =
         "name: again\nservices:\n  a:\n    image: x\n    command: echo $$HOME\n    ports: ['8080:80']\n";
     fs::write(dir.join("compose.yaml"), text).expect("a file");
-    let case = Case { args: vec![], config_args: vec![], env: std::collections::BTreeMap::default() };
+    let case = Case::default();
     let first = run(&case, dir, &[]).stdout;
     fs::write(dir.join("compose.yaml"), &first).expect("a file");
     let second = run(&case, dir, &[]).stdout;

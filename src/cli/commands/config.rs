@@ -90,7 +90,7 @@ impl Verb for Args {
         // The hash printed is that of the definition, before variables of files go in.
         options.no_env_resolution = unread || self.hash.is_some();
         options.no_label_resolution = unread;
-        if self.hash.is_none() {
+        if self.hash.is_none() && !self.services {
             options.services.clone_from(&self.only);
         }
         // Aspects that ask for everything declared, not for what is used.
@@ -108,7 +108,7 @@ impl Verb for Args {
             return Ok(if failed { Exit::Failure } else { Exit::Success });
         }
         let loaded = load::load(&settings, &options)?;
-        if !self.quiet {
+        if !self.quiet || self.asks_for_an_aspect() {
             let text = self.text(&loaded)?;
             self.write(&text)?;
         }
@@ -127,6 +127,16 @@ fn lines<S: AsRef<str>>(all: impl IntoIterator<Item = S>) -> String {
 }
 
 impl Args {
+    /// Whether something else than the whole configuration is asked for; that is printed in any case.
+    fn asks_for_an_aspect(&self) -> bool {
+        let lists = [self.services, self.volumes, self.networks, self.models, self.profiles, self.images];
+        lists.contains(&true)
+            || self.variables
+            || self.environment
+            || self.hash.is_some()
+            || self.explain.is_some()
+    }
+
     fn write(&self, text: &str) -> anyhow::Result<()> {
         match &self.output {
             Some(path) => {
@@ -176,7 +186,13 @@ impl Args {
             return Ok(if json { json::pretty(&raw) + "\n" } else { yaml::print(&raw, false) });
         }
         Ok(if json {
-            json::pretty(&project.render(Style::Json)).replace('$', "$$") + "\n"
+            let tree = project.render(Style::Json);
+            if !tree.is_finite() {
+                bail!(
+                    "cannot print the project as JSON: it has a value such as `.inf` or `.nan`, which JSON has no number for; use `--format yaml`"
+                );
+            }
+            json::pretty(&tree).replace('$', "$$") + "\n"
         } else {
             yaml::print(&project.render(Style::Yaml), true)
         })
@@ -215,8 +231,18 @@ fn hashes(project: &Project, wanted: &str) -> anyhow::Result<String> {
     for name in names {
         let Some(service) = project.services.get(name) else { bail!("no such service: {name}") };
         let mut service = service.clone();
-        if service.platform.is_none() && service.build.is_some() {
+        if service.platform.is_none()
+            && let Some(build) = &service.build
+        {
             service.platform = project.environment.get("DOCKER_DEFAULT_PLATFORM").cloned();
+            if let Some(platform) = &service.platform
+                && !build.platforms.is_empty()
+                && !build.platforms.contains(platform)
+            {
+                bail!(
+                    "service `{name}` is not built for `{platform}`, which `DOCKER_DEFAULT_PLATFORM` asks for: add it to `build.platforms`"
+                );
+            }
         }
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{name} {}", hash::service(&service));
@@ -256,7 +282,14 @@ fn variables(loaded: &Loaded, json: bool) -> String {
                 (name, value)
             })
             .collect();
-        return serde_json::to_string_pretty(&map).unwrap_or_default() + "\n";
+        // Four blanks, as Docker Compose prints this one.
+        let mut text = Vec::new();
+        let layout = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+        let mut printer = serde_json::Serializer::with_formatter(&mut text, layout);
+        // Strings and flags cannot fail to print.
+        drop(serde::Serialize::serialize(&map, &mut printer));
+        text.push(b'\n');
+        return String::from_utf8(text).unwrap_or_default();
     }
     let rows: Vec<[String; 4]> =
         all.into_values().map(|v| [v.name, v.required.to_string(), v.default, v.presence]).collect();
