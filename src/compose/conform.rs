@@ -273,9 +273,9 @@ fn repeated(items: &[Node], path: &[&str], out: &mut Vec<Diagnostic>) {
 fn unknown(key: &str, e: &Entry, object: &Object, path: &[&str], out: &mut Vec<Diagnostic>) {
     let mut d = Diagnostic::error("unknown-key", format!("{} has no attribute `{key}`", shown(path)))
         .at(e.key, format!("not an attribute of {}", object.name));
-    if let Some(help) = advice::key(key, &e.node, object, path) {
-        d = d.help(help);
-    }
+    // Nobody reads the suggestions of hundreds, and they take time.
+    let help = if out.len() < 100 { advice::key(key, &e.node, object, path) } else { None };
+    d.help.extend(help);
     out.push(d);
 }
 

@@ -48,8 +48,10 @@ fn every_mistake_is_shown_at_its_place_with_what_to_do() {
 #[test]
 fn every_code_stands_in_the_table_and_no_other() {
     let mut used = BTreeSet::new();
-    for entry in fs::read_dir(root().join("src/compose")).expect("the sources can be listed") {
-        let text = fs::read_to_string(entry.expect("an entry").path()).expect("a source");
+    let folders = ["src/compose", "src/compose/syntax"].map(|folder| root().join(folder));
+    let entries = folders.iter().flat_map(|folder| fs::read_dir(folder).expect("the sources can be listed"));
+    for path in entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_file()) {
+        let text = fs::read_to_string(path).expect("a source");
         let known: Vec<&str> = hoist::compose::codes::ALL.iter().map(|(code, _)| *code).collect();
         for code in known {
             if text.contains(&format!("\"{code}\"")) && !text.contains("pub const ALL") {

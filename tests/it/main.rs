@@ -23,6 +23,7 @@ mod errors;
 mod examples;
 mod exec_run;
 mod explain;
+mod fuzz_corpus;
 mod harness;
 mod images;
 mod isolation;

@@ -103,14 +103,14 @@ volumes: {{data: {{}}}}
 "
             ));
         };
-        compose("first");
+        compose("hunter2");
         let said = env.hoist(&["up", "-d"]);
         assert!(said.code == 0 && !said.stderr.contains("MYSQL_ROOT_PASSWORD"), "{}", said.stderr);
-        compose("second");
+        compose("swordfish");
         let said = env.hoist(&["up", "-d"]);
         assert_eq!(said.code, 0, "{}", said.stderr);
         assert!(said.stderr.contains("service `db`: `MYSQL_ROOT_PASSWORD` has changed"), "{}", said.stderr);
         assert!(said.stderr.contains("project_data"), "{}", said.stderr);
-        assert!(!said.stderr.contains("first") && !said.stderr.contains("second"), "{}", said.stderr);
+        assert!(!said.stderr.contains("hunter2") && !said.stderr.contains("swordfish"), "{}", said.stderr);
     }
 }

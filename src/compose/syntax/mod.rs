@@ -8,6 +8,10 @@ use std::ops::Range;
 
 use crate::diagnostic::{Diagnostic, FileId, Span, suggest};
 
+mod scene;
+
+use scene::{Scene, anchors, innermost_open, key_end, quoted, without_comment};
+
 /// What a rule found.
 struct Advice {
     code: &'static str,
@@ -28,54 +32,6 @@ impl Advice {
         self.also = Some((at, note.to_owned()));
         self
     }
-}
-
-/// One line of the text.
-#[derive(Clone, Copy)]
-struct Line<'t> {
-    /// Byte offset of its first character.
-    start: usize,
-    /// Without its end.
-    text: &'t str,
-}
-
-impl<'t> Line<'t> {
-    /// How many blanks and tabs it begins with.
-    fn indent(self) -> usize {
-        self.text.len() - self.body().len()
-    }
-
-    fn body(self) -> &'t str {
-        self.text.trim_start_matches([' ', '\t'])
-    }
-
-    /// The place of what stands in it, without indentation and comment.
-    fn range(self) -> Range<usize> {
-        let from = self.start + self.indent();
-        from..from + without_comment(self.body()).len()
-    }
-
-    /// Whether it says anything.
-    fn speaks(self) -> bool {
-        let body = self.body();
-        !body.trim_end().is_empty() && !body.starts_with('#')
-    }
-
-    fn is_item(self) -> bool {
-        self.body() == "-" || self.body().starts_with("- ")
-    }
-}
-
-/// The text, and where the parser gave up.
-struct Scene<'t> {
-    text: &'t str,
-    lines: Vec<Line<'t>>,
-    /// Index of the line where it gave up.
-    here: usize,
-    /// Byte offset where it gave up.
-    at: usize,
-    /// What the parser said.
-    said: &'t str,
 }
 
 /// The diagnostic of a text that the parser refused at byte `at` with the words `said`.
@@ -130,65 +86,6 @@ const RULES: &[fn(&Scene<'_>) -> Option<Advice>] = &[
     indented_like_nothing,
     block_text,
 ];
-
-impl<'t> Scene<'t> {
-    fn new(text: &'t str, at: usize, said: &'t str) -> Self {
-        let mut lines = Vec::new();
-        let mut start = 0;
-        for line in text.split_inclusive('\n') {
-            lines.push(Line { start, text: line.trim_end_matches(['\n', '\r']) });
-            start += line.len();
-        }
-        let at = text.floor_char_boundary(at);
-        let here = lines.partition_point(|line| line.start <= at).saturating_sub(1);
-        Self { text, lines, here, at, said }
-    }
-
-    fn line(&self) -> Line<'t> {
-        self.lines.get(self.here).copied().unwrap_or(Line { start: 0, text: "" })
-    }
-
-    /// The closest line above `index` that says anything.
-    fn above(&self, index: usize) -> Option<(usize, Line<'t>)> {
-        self.lines.get(..index)?.iter().copied().enumerate().rev().find(|(_, line)| line.speaks())
-    }
-
-    /// Where it gave up, or, past the last line that says something, that line.
-    fn spoken(&self) -> Option<(usize, Line<'t>)> {
-        if self.line().speaks() && self.at >= self.line().range().start {
-            Some((self.here, self.line()))
-        } else {
-            self.above(self.here).or_else(|| Some((self.here, self.line())).filter(|(_, l)| l.speaks()))
-        }
-    }
-
-    fn rest(&self) -> &'t str {
-        let line = self.line();
-        line.text.get(self.at.saturating_sub(line.start)..).unwrap_or("")
-    }
-
-    fn says(&self, words: &[&str]) -> bool {
-        words.iter().any(|one| self.said.contains(one))
-    }
-}
-
-/// The text up to a comment, without blanks at its end. Quotes are not looked into: a `#` with a
-/// blank before it is rare in them, and only the caret gets shorter.
-fn without_comment(text: &str) -> &str {
-    text.find(" #").map_or(text, |at| &text[..at]).trim_end()
-}
-
-fn quoted(value: &str) -> String {
-    if value.contains('"') { format!("'{value}'") } else { format!("\"{value}\"") }
-}
-
-/// The end of a key, when the line begins with `key:` and a blank or nothing after it.
-fn key_end(body: &str) -> Option<usize> {
-    body.match_indices(':').map(|(at, _)| at).find(|at| {
-        let rest = &body[at + 1..];
-        rest.is_empty() || rest.starts_with([' ', '\t'])
-    })
-}
 
 fn too_deep(scene: &Scene<'_>) -> Option<Advice> {
     if !scene.says(&["recursion limit"]) {
@@ -275,20 +172,6 @@ fn alias(scene: &Scene<'_>) -> Option<Advice> {
     };
     advice.code = "yaml-alias";
     Some(advice)
-}
-
-/// The names of anchors in a text: `&name` where a value begins.
-fn anchors(text: &str) -> Vec<&str> {
-    text.match_indices('&')
-        .filter(|(at, _)| text[..*at].ends_with([' ', '[', '{', ',', '\n']))
-        .map(|(at, _)| &text[at + 1..])
-        .map(|rest| {
-            &rest[..rest
-                .find(|c: char| c.is_whitespace() || matches!(c, ',' | ']' | '}'))
-                .unwrap_or(rest.len())]
-        })
-        .filter(|name| !name.is_empty())
-        .collect()
 }
 
 fn anchor_or_tag(scene: &Scene<'_>) -> Option<Advice> {
@@ -413,34 +296,6 @@ fn open_bracket(scene: &Scene<'_>) -> Option<Advice> {
         "opened here",
         format!("add a `{close}` where the {} ends", if open == '[' { "list" } else { "mapping" }),
     ))
-}
-
-/// The innermost bracket that opens a list or mapping on one line and is not closed.
-fn innermost_open(text: &str) -> Option<(usize, char)> {
-    let mut open: Vec<(usize, char)> = Vec::new();
-    let mut quote = None;
-    let mut before = '\n';
-    let mut comment = false;
-    for (at, c) in text.char_indices() {
-        match (quote, c) {
-            _ if comment => comment = c != '\n',
-            (Some(mark), _) if c == mark && before != '\\' => quote = None,
-            (Some(_), _) => {}
-            (None, '#') if before.is_whitespace() => comment = true,
-            (None, '"' | '\'') if before.is_whitespace() || matches!(before, '[' | '{' | ',' | ':') => {
-                quote = Some(c);
-            }
-            (None, '[' | '{')
-                if !open.is_empty() || before.is_whitespace() || matches!(before, '[' | '{') =>
-            {
-                open.push((at, c));
-            }
-            (None, ']' | '}') => drop(open.pop()),
-            _ => {}
-        }
-        before = c;
-    }
-    open.pop()
 }
 
 fn stray_bracket(scene: &Scene<'_>) -> Option<Advice> {
@@ -669,20 +524,6 @@ mod tests {
             ("plain", None),
         ] {
             assert_eq!(glued(text), found, "{text}");
-        }
-    }
-
-    #[test]
-    fn brackets_in_quotes_and_comments_are_none() {
-        for (text, open) in [
-            ("a: [b, {c: d}", Some(3)),
-            ("a: [b, {c: d}]", None),
-            ("a: \"[\"\n", None),
-            ("a: b # [\n", None),
-            ("a: b[0\n", None),
-            ("a: [\n  {b", Some(7)),
-        ] {
-            assert_eq!(innermost_open(text).map(|(at, _)| at), open, "{text}");
         }
     }
 
