@@ -32,6 +32,21 @@ mod root {
     }
 
     #[test]
+    fn what_is_built_can_be_pushed_at_once() {
+        require!(Root);
+        let env = TestEnvironment::with_busybox();
+        let _registry = env.registry(5000, Door::Open);
+        env.write("context/Dockerfile", "FROM busybox\nRUN echo built > /made\n");
+        env.compose(
+            "services: {a: {image: 'localhost:5000/built:1', build: context, command: [cat, /made]}}",
+        );
+        env.hoist(&["build", "--push"]).ok();
+        env.hoist(&["image", "rm", "localhost:5000/built:1"]).ok();
+        assert!(env.hoist(&["up", "--no-build", "--no-color"]).ok().contains("built"));
+        env.hoist(&["down"]).ok();
+    }
+
+    #[test]
     fn a_locked_registry_wants_its_authority_and_a_login() {
         require!(Root);
         let mut env = TestEnvironment::new();

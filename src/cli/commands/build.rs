@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
 use hoist::model::Bytes;
-use hoist::ops::{self, BuildOptions};
+use hoist::ops::{self, BuildOptions, PushOptions};
 
 use super::super::session::{self, NO_LOGS, Need};
 use super::{Exit, Settings, Verb};
@@ -56,7 +56,7 @@ pub(crate) struct Args {
     /// Ask registries for newer base images
     #[arg(long)]
     pull: bool,
-    /// Not available: push with `hoist push`
+    /// Push what was built; services without `image` are left out
     #[arg(long)]
     push: bool,
     /// No output of builds that succeed
@@ -83,9 +83,6 @@ impl Args {
         }
         if self.print {
             bail!("`--print` is not available: hoist does not use bake; `hoist config` shows what is built");
-        }
-        if self.push {
-            bail!("`--push` is not available: build, then `hoist push`");
         }
         let mut args = BTreeMap::new();
         for word in &self.build_arg {
@@ -126,6 +123,16 @@ impl Verb for Args {
         session::run(&settings, Need::Model(&self.services), NO_LOGS, async |session| {
             let options = self.options(&session.context.project.environment)?;
             ops::build(&session.context, &options, &session.events).await?;
+            // A check builds nothing that could be pushed.
+            if self.push && !self.check {
+                let push = PushOptions {
+                    services: self.services.clone(),
+                    include_deps: self.with_dependencies,
+                    ignore_failures: false,
+                    quiet: self.quiet,
+                };
+                ops::push(&session.context, &push, &session.events).await?;
+            }
             Ok(Exit::Success)
         })
     }
