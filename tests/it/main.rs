@@ -32,6 +32,7 @@ mod networks;
 mod profiles;
 mod registry;
 mod schema;
+mod schema_paths;
 mod store_faults;
 mod up_down;
 mod volumes;
