@@ -15,6 +15,8 @@ mod confirm;
 mod exit;
 mod load;
 mod output;
+#[cfg(test)]
+mod reference;
 mod render;
 mod report;
 mod session;

@@ -47,7 +47,8 @@ pub(crate) struct Session<'a> {
 }
 
 /// No logs are shown.
-pub(crate) const NO_LOGS: Style = Style { color: false, prefix: true, timestamps: false, one_stream: true };
+pub(crate) const NO_LOGS: Style =
+    Style { color: false, prefix: true, timestamps: false, one_stream: true, json: false };
 
 /// Runs a use case on the project and shows what happens.
 ///
@@ -131,6 +132,7 @@ fn context(
         parallel: settings.parallel,
         prompt: Arc::new(Question { interrupt: interrupt.clone() }),
         interrupt,
+        dry_run: settings.dry_run,
         naming: Naming { underscores: settings.compatibility },
     }
 }

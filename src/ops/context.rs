@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::events::{EventSender, ProjectEvent};
 use super::execute::{Executed, Execution, Finish, execute, project_label, say_waiting};
 use super::monitor::Monitor;
-use super::progress::send;
+use super::progress::{progress_of, send};
 use super::{Interrupt, OpsError, Result, SharedPrompt};
 use crate::engine::{ContainerState, Engine, ProjectLock};
 use crate::graph::Dependencies;
@@ -37,6 +37,8 @@ pub struct Context {
     pub interrupt: Interrupt,
     /// Asks the user.
     pub prompt: SharedPrompt,
+    /// Decide everything, show what would be done, and change nothing.
+    pub dry_run: bool,
     /// What only the caller knows about how the project was loaded; goes into labels and names.
     pub naming: lower::Naming,
 }
@@ -119,6 +121,15 @@ impl Context {
     ) -> Result<Executed> {
         for warning in &plan.warnings {
             send(events, ProjectEvent::Warning(warning.clone())).await;
+        }
+        if self.dry_run {
+            for (_, node) in plan.nodes() {
+                if let Some(line) = progress_of(&node.operation, &node.cause) {
+                    line.working(events).await;
+                    line.done(events).await;
+                }
+            }
+            return Ok(Executed::default());
         }
         let project = self.project.clone();
         let finish: Finish = Arc::new(move |service, spec, known| {

@@ -146,6 +146,15 @@ pub enum OpsError {
         #[source]
         source: super::cp::CopyError,
     },
+    /// The kernel cannot tell what changes below a path.
+    #[error("cannot watch `{}`", path.display())]
+    Watch {
+        /// The path.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: notify::Error,
+    },
     /// Services did not come up.
     #[error("{0}")]
     NotReady(Box<FailureReport>),

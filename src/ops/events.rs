@@ -75,6 +75,8 @@ pub enum ProjectEvent {
     End,
     /// Something the user should know.
     Warning(String),
+    /// What `watch` does about a change.
+    Watch(String),
     /// The containers that are followed from now on, by display name, sorted.
     Attaching(Vec<String>),
     /// Output of one container.

@@ -116,18 +116,22 @@ pub async fn rm(ctx: &Context, options: &RmOptions, events: &EventSender) -> Res
         let stop_options = StopOptions { services: options.services.clone(), timeout: None };
         stop(ctx, &stop_options, events).await?;
     }
-    let wanted = |c: &ObservedContainer| !c.is_up() && selected(c, &options.services);
+    // In a rehearsal nothing was stopped, but would have been.
+    let stopped = |c: &ObservedContainer| !c.is_up() || (ctx.dry_run && options.stop);
+    let wanted = |c: &ObservedContainer| stopped(c) && selected(c, &options.services);
     let names: Vec<String> =
         ctx.containers().await?.into_iter().filter(wanted).map(|c| c.state.name).collect();
     if names.is_empty() {
         return Ok(RmOutcome::NothingFound);
     }
-    if !ctx.prompt.confirm(&format!("Going to remove {}", names.join(", ")), false) {
+    if !ctx.dry_run && !ctx.prompt.confirm(&format!("Going to remove {}", names.join(", ")), false) {
         return Ok(RmOutcome::Declined);
     }
     // What was started again while the question was open stays.
-    change(ctx, events, "remove", &StopHooks::new(), wanted, |scope| scope.remove(false, options.volumes))
-        .await?;
+    change(ctx, events, "remove", &StopHooks::new(), wanted, |scope| {
+        scope.remove(ctx.dry_run, options.volumes)
+    })
+    .await?;
     Ok(RmOutcome::Removed)
 }
 

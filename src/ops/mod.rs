@@ -37,6 +37,7 @@ mod start;
 mod stats;
 mod up;
 mod wait;
+mod watch;
 
 pub use build::build;
 pub use commit::commit;
@@ -56,6 +57,7 @@ pub use run::run;
 pub use start::{project_from_labels, start};
 pub use stats::{Meter, usage_of};
 pub use up::{plan, scale, up};
+pub use watch::watch;
 
 use crate::engine::Phase;
 use crate::model::labels;

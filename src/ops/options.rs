@@ -522,6 +522,19 @@ pub struct CopyOptions {
     pub dry_run: bool,
 }
 
+/// `watch`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WatchOptions {
+    /// Only these.
+    pub services: Vec<String>,
+    /// Bring them up first.
+    pub up: bool,
+    /// Remove images of the project that a rebuild has left without a name.
+    pub prune: bool,
+    /// No output of builds.
+    pub quiet_build: bool,
+}
+
 /// The processes of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerProcesses {

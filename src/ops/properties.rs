@@ -101,6 +101,7 @@ fn context(engine: &FakeEngine, project: Project) -> Context {
         parallel: None,
         interrupt: Interrupt::default(),
         prompt: Arc::new(Always(true)),
+        dry_run: false,
         naming: crate::plan::lower::Naming::default(),
     }
 }

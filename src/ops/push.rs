@@ -134,6 +134,7 @@ mod tests {
             parallel: None,
             interrupt: Interrupt::default(),
             prompt: Arc::new(Always(true)),
+            dry_run: false,
             naming: crate::plan::lower::Naming::default(),
         }
     }

@@ -40,6 +40,7 @@ impl World {
             parallel: None,
             interrupt: Interrupt::default(),
             prompt: Arc::new(Always(true)),
+            dry_run: false,
             naming: crate::plan::lower::Naming::default(),
         }
     }

@@ -39,12 +39,11 @@ mod root {
         let env = TestEnvironment::new();
         env.compose("services: {web: {image: busybox}}");
         for (arguments, word) in [
-            (&["up", "--watch"][..], "--watch"),
+            (&["up", "--watch"][..], "develop.watch"),
             (&["up", "--menu"], "--menu"),
-            (&["build"], "build"),
-            (&["watch"], "watch"),
+            (&["watch"], "develop.watch"),
             (&["--host", "tcp://127.0.0.1:1", "ps"], "--host"),
-            (&["--dry-run", "down"], "--dry-run"),
+            (&["--dry-run", "run", "web"], "--dry-run"),
             (&["up", "--no-such-flag"], "--no-such-flag"),
             (&["nosuch"], "nosuch"),
             (&["--progress", "bright", "ps"], "bright"),
@@ -62,6 +61,73 @@ mod root {
             assert!(out.stderr.contains(word), "{arguments:?}: {}", out.stderr);
             out.fails_with(1);
         }
+    }
+
+    #[test]
+    fn a_dry_run_says_what_would_be_done_and_does_nothing() {
+        require!(Root);
+        let env = TestEnvironment::with_busybox();
+        env.compose(
+            "name: d\nservices:\n  web: {image: busybox, command: sleep 1000, stop_grace_period: 0s}\n",
+        );
+        env.hoist(&["up", "-d"]).ok();
+        let before = env.ps();
+        for (words, said) in [
+            (&["stop"][..], "Stopped"),
+            (&["kill"], "Killed"),
+            (&["pause"], "Paused"),
+            (&["restart"], "Restarting"),
+            (&["rm", "-s"], "Removed"),
+            (&["down", "-v"], "Network d_default Removed"),
+        ] {
+            let mut line = vec!["--dry-run"];
+            line.extend(words);
+            let out = env.hoist(&line);
+            assert!(
+                out.stderr.contains("DRY-RUN MODE") && out.stderr.contains(said),
+                "{words:?}: {}",
+                out.stderr
+            );
+            out.ok();
+            assert_eq!(env.ps()[0]["ID"], before[0]["ID"], "{words:?}");
+            assert_eq!(env.ps()[0]["State"], "running", "{words:?}");
+        }
+        env.hoist(&["exec", "-T", "web", "true"]).ok();
+    }
+
+    #[test]
+    fn every_command_has_a_manual_page() {
+        require!(Root);
+        let env = TestEnvironment::new();
+        env.hoist(&["man", "pages"]).ok();
+        let page = |name: &str| {
+            std::fs::read_to_string(env.project().join("pages").join(name))
+                .unwrap_or_else(|e| panic!("{name}: {e}"))
+        };
+        assert!(page("hoist.1").contains("hoist\\-up(1)"));
+        assert!(page("hoist-up.1").contains("\\-\\-detach"));
+    }
+
+    #[test]
+    fn a_shell_completes_services_profiles_and_projects() {
+        require!(Root);
+        let mut env = TestEnvironment::with_busybox();
+        env.compose("name: c\nservices:\n  web: {image: busybox, command: sleep 100, stop_grace_period: 0s}\n  work: {image: busybox, profiles: [extra]}\n");
+        env.hoist(&["up", "-d"]).ok();
+        env.set("HOIST", crate::support::hoist());
+        let completed = |words: &str| {
+            let script = format!(
+                "hoist() {{ \"$HOIST\" \"$@\"; }}; source <(hoist completion bash); COMP_WORDS=({words}); \
+                 COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); COMP_LINE=\"{words}\"; COMP_POINT=${{#COMP_LINE}}; \
+                 _hoist_names hoist \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD-1]}}\"; echo ${{COMPREPLY[*]}}"
+            );
+            env.host(&["bash", "-c", &script]).ok().trim().to_owned()
+        };
+        assert_eq!(completed("hoist up w"), "web");
+        assert_eq!(completed("hoist --profile extra logs w"), "web work");
+        assert_eq!(completed("hoist --profile e"), "extra");
+        assert_eq!(completed("hoist -p c"), "c");
+        assert_eq!(completed("hoist up --det"), "--detach");
     }
 
     #[test]

@@ -36,3 +36,4 @@ mod schema_paths;
 mod store_faults;
 mod up_down;
 mod volumes;
+mod watch;

@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// Go on with what is printed from now on
     #[arg(long, short)]
     follow: bool,
+    /// text, or json: one object per line, with container, stream, time and line
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    format: String,
     /// Only this replica of the service
     #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
     index: u32,
@@ -77,6 +80,7 @@ impl Verb for Args {
             prefix: !self.no_log_prefix,
             timestamps: self.timestamps,
             one_stream: true,
+            json: self.format == "json",
         };
         session::run(&settings, Need::ProjectOrName(&options.services), style, async |session| {
             ops::logs(&session.context, &options, &session.events).await?;

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::bail;
 use hoist::ops::{
-    self, Abort, Always, AttachOptions, BuildPolicy, ConvergeOptions, Follow, Recreate, UpMode, UpOptions,
-    UpOutcome, WaitLimit,
+    self, Abort, Always, AttachOptions, BuildPolicy, ConvergeOptions, Follow, OpsError, Recreate, UpMode,
+    UpOptions, UpOutcome, WaitLimit, WatchOptions,
 };
 
 use super::super::render::logs::Style;
-use super::super::session::{self, Need};
+use super::super::session::{self, Need, Session};
 use super::translate;
 use super::{Exit, Settings, Verb, plan};
 
@@ -126,9 +126,6 @@ pub(crate) struct Args {
 
 impl Args {
     pub(super) fn options(&self, settings: &Settings) -> anyhow::Result<UpOptions> {
-        if self.watch {
-            bail!("`--watch` is not available: hoist does not watch files yet");
-        }
         if self.menu == Some(true) {
             bail!("`--menu` is not available: hoist has no keyboard menu yet");
         }
@@ -224,17 +221,47 @@ impl Verb for Args {
             prefix: !self.no_log_prefix,
             timestamps: self.timestamps,
             one_stream: false,
+            json: false,
         };
         session::run(&settings, Need::Model(&options.services), logs, async |mut session| {
             if self.yes {
                 session.context.prompt = Arc::new(Always(true));
             }
-            let outcome = ops::up(&session.context, &options, &session.events).await?;
+            let outcome = if self.watch {
+                watched(&session, &options).await?
+            } else {
+                ops::up(&session.context, &options, &session.events).await?
+            };
             Ok(match outcome {
                 UpOutcome { exit_code, .. } if exit_code != 0 => Exit::Process(exit_code),
                 UpOutcome { interrupted: true, .. } => Exit::Interrupted,
                 UpOutcome { .. } => Exit::Success,
             })
         })
+    }
+}
+
+/// Follows the working tree while an attached `up` runs, and ends with it.
+async fn watched(session: &Session<'_>, options: &UpOptions) -> anyhow::Result<UpOutcome> {
+    let watch = WatchOptions {
+        services: options.services.clone(),
+        up: false,
+        prune: false,
+        quiet_build: options.converge.quiet_build,
+    };
+    let mut watching = std::pin::pin!(ops::watch(&session.context, &watch, &session.events));
+    let mut running = std::pin::pin!(ops::up(&session.context, options, &session.events));
+    let mut watches = true;
+    loop {
+        tokio::select! {
+            // Rules that make no sense are refused before anything is made.
+            biased;
+            ended = &mut watching, if watches => match ended {
+                // The interrupt is for `up` to carry out.
+                Ok(()) | Err(OpsError::Interrupted) => watches = false,
+                Err(error) => return Err(error.into()),
+            },
+            outcome = &mut running => return Ok(outcome?),
+        }
     }
 }

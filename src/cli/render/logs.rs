@@ -20,6 +20,8 @@ pub(crate) struct Style {
     pub(crate) timestamps: bool,
     /// Everything goes to standard output (`logs`), or each stream to its own (`up`).
     pub(crate) one_stream: bool,
+    /// One JSON object per line instead of text.
+    pub(crate) json: bool,
 }
 
 /// The colours of the prefixes, in turn.
@@ -47,6 +49,36 @@ struct Source {
     color: &'static str,
     /// Incomplete lines of both streams.
     partial: [Vec<u8>; 2],
+    /// When they began (for JSON only).
+    began: [Option<jiff::Timestamp>; 2],
+}
+
+/// One line of output for programs (`schemas/logs.json`).
+#[derive(serde::Serialize)]
+struct JsonLine<'a> {
+    container: &'a str,
+    stream: &'static str,
+    time: String,
+    line: std::borrow::Cow<'a, str>,
+}
+
+impl JsonLine<'_> {
+    fn write(
+        container: &str,
+        stream: usize,
+        began: jiff::Timestamp,
+        line: &[u8],
+        sink: &mut dyn Write,
+    ) -> io::Result<()> {
+        let line = JsonLine {
+            container,
+            stream: if stream == 1 { "stderr" } else { "stdout" },
+            time: text::rfc3339_nano(began),
+            line: String::from_utf8_lossy(line),
+        };
+        serde_json::to_writer(&mut *sink, &line)?;
+        sink.write_all(b"\n")
+    }
 }
 
 impl LogWriter {
@@ -60,7 +92,8 @@ impl LogWriter {
         for name in names {
             if !self.sources.contains_key(name) {
                 let color = COLORS[self.sources.len() % COLORS.len()];
-                let source = Source { prefix: Vec::new(), color, partial: Default::default() };
+                let source =
+                    Source { prefix: Vec::new(), color, partial: Default::default(), began: [None; 2] };
                 self.sources.insert(name.clone(), source);
             }
         }
@@ -85,6 +118,19 @@ impl LogWriter {
             self.register(&[name.to_owned()]);
         }
         let Some(source) = self.sources.get_mut(name) else { return Ok(()) };
+        if self.style.json {
+            for frame in frames {
+                let stream = usize::from(frame.stream == StdStream::Stderr);
+                let began = *source.began[stream].get_or_insert(frame.time);
+                source.partial[stream].extend_from_slice(&frame.data);
+                if frame.newline {
+                    JsonLine::write(name, stream, began, &source.partial[stream], sinks.stdout())?;
+                    source.partial[stream].clear();
+                    source.began[stream] = None;
+                }
+            }
+            return Ok(());
+        }
         for frame in frames {
             let partial = &mut source.partial[usize::from(frame.stream == StdStream::Stderr)];
             // The time of a line is that of its first frame.
@@ -134,6 +180,12 @@ impl LogWriter {
             if partial.is_empty() {
                 continue;
             }
+            if self.style.json {
+                let began = source.began[i].take().unwrap_or_default();
+                JsonLine::write(name, i, began, partial, sinks.stdout())?;
+                partial.clear();
+                continue;
+            }
             let sink = if i == 1 && !self.style.one_stream { sinks.stderr() } else { sinks.stdout() };
             sink.write_all(&source.prefix)?;
             sink.write_all(partial)?;
@@ -175,7 +227,8 @@ fn prefix(name: &str, width: usize, color: &str, style: Style) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    const PLAIN: Style = Style { color: false, prefix: true, timestamps: false, one_stream: false };
+    const PLAIN: Style =
+        Style { color: false, prefix: true, timestamps: false, one_stream: false, json: false };
 
     fn frame(stream: StdStream, data: &[u8], newline: bool) -> LogFrame {
         let time = "2026-01-02T03:04:05Z".parse().expect("valid");
@@ -244,5 +297,28 @@ mod tests {
         sinks.flush().expect("memory");
         drop(sinks);
         assert_eq!(out, b"\xff\0\x1b[1m\r\n");
+    }
+
+    #[test]
+    fn programs_get_one_object_per_line() {
+        let (out, err) = written(Style { json: true, ..PLAIN }, |logs, sinks| {
+            let frames = [
+                frame(StdStream::Stdout, b"{\"a\":", false),
+                frame(StdStream::Stderr, b"oh", true),
+                frame(StdStream::Stdout, b"1}", true),
+                frame(StdStream::Stdout, b"rest", false),
+            ];
+            logs.write("web-1", &frames, sinks).expect("memory");
+            logs.finish_all(sinks).expect("memory");
+        });
+        assert_eq!(err, "", "all of it is data");
+        let lines: Vec<serde_json::Value> =
+            out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let shown = |n: usize| {
+            (lines[n]["container"].as_str(), lines[n]["stream"].as_str(), lines[n]["line"].as_str())
+        };
+        assert_eq!(shown(0), (Some("web-1"), Some("stderr"), Some("oh")));
+        assert_eq!(shown(1), (Some("web-1"), Some("stdout"), Some("{\"a\":1}")));
+        assert_eq!(shown(2), (Some("web-1"), Some("stdout"), Some("rest")));
     }
 }

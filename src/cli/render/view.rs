@@ -191,6 +191,7 @@ impl Screen {
                 self.talk(&text);
             }
             ProjectEvent::End => self.close_tree(),
+            ProjectEvent::Watch(text) => self.talk(&format!("⦿ {text}\n")),
             ProjectEvent::Warning(text) => self.talk(&format!("warning: {text}\n")),
             ProjectEvent::Attaching(mut names) => {
                 self.close_tree();
