@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::fmt::Write as _;
 use std::io;
 
-use hoist::engine::EngineError;
+use hoist::engine::{BuildFailure, EngineError};
 use hoist::ops::{FailureCause, FailureReport, OpsError};
 
 use super::exit::Exit;
@@ -93,6 +93,10 @@ fn text(error: &anyhow::Error, color: bool) -> String {
             }
             text
         }
+        Some(OpsError::Build { source, .. }) if matches!(&**source, EngineError::Build(_)) => {
+            let EngineError::Build(report) = &**source else { return String::new() };
+            format!("{}{label}: {}\n", build_failure(report), chain(error))
+        }
         Some(OpsError::NotReady(report)) => {
             format!("{label}: {report}\n{}", failure(report, jiff::Timestamp::now()))
         }
@@ -138,6 +142,20 @@ fn hint(error: &OpsError) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// The step that failed with its last output, and its place in the Dockerfile.
+fn build_failure(failure: &BuildFailure) -> String {
+    let mut text = String::new();
+    if !failure.output.is_empty() {
+        let _ = writeln!(text, "------\n > {}:", printable(&failure.step));
+        for line in &failure.output {
+            let _ = writeln!(text, "{}", printable(line));
+        }
+        text.push_str("------\n");
+    }
+    text.push_str(&failure.shown);
+    text
 }
 
 /// Everything that is known about why a service is not ready.

@@ -43,13 +43,15 @@ pub(super) async fn build_services(
     options: &BuildOptions,
     events: &EventSender,
 ) -> Result<()> {
-    let services = &ctx.project.services;
+    // A service that others take files from is built whether or not it was selected.
+    let all = ctx.project.disabled.iter().chain(&ctx.project.services);
+    let services: BTreeMap<&str, &Service> = all.map(|(name, service)| (name.as_str(), service)).collect();
     let contexts = |service: &Service| -> Vec<String> {
         let contexts = service.build.iter().flat_map(|build| build.additional_contexts.values());
         contexts.filter_map(|text| text.strip_prefix("service:")).map(str::to_owned).collect()
     };
     let needs: Vec<(String, Vec<String>)> =
-        services.iter().map(|(name, service)| (name.clone(), contexts(service))).collect();
+        services.iter().map(|(name, service)| ((*name).to_owned(), contexts(service))).collect();
     let all = Dependencies::new(
         needs.iter().map(|(name, needs)| (name.as_str(), needs.iter().map(String::as_str))),
     );
@@ -62,7 +64,7 @@ pub(super) async fn build_services(
     // Everything is checked before anything is built.
     let mut specs = BTreeMap::new();
     let mut warnings = Vec::new();
-    for service in wanted.iter().filter_map(|name| services.get(name)) {
+    for service in wanted.iter().filter_map(|name| services.get(name.as_str())) {
         let name = if naming == Naming::ByService { service.name.as_str() } else { "" };
         let overrides = lower::BuildOverrides {
             args: &options.args,
@@ -84,7 +86,7 @@ pub(super) async fn build_services(
     let steps = Steps::default();
     for level in levels {
         let builds = level.iter().filter_map(|name| {
-            let service = services.get(name)?;
+            let service = services.get(name.as_str())?;
             Some(one(ctx, service, specs.get(name)?, options.quiet, &steps, events))
         });
         for built in join_all(builds).await {

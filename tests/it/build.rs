@@ -29,12 +29,13 @@ mod root {
             "FROM busybox\nARG WHO=world\nENV A=one\nWORKDIR /srv/app\nCOPY greeting .\nRUN echo $WHO >>greeting\n\
              CMD [\"sh\", \"-c\", \"cat greeting; echo $A $B; pwd\"]\n",
         );
-        let before = env.snapshot();
         assert!(
             env.hoist(&["up", "--no-color", "--no-log-prefix"])
                 .ok()
                 .contains("hello\nworld\none two\n/srv/app\n")
         );
+        env.hoist(&["down"]).ok();
+        let before = env.snapshot();
         let again = env.hoist(&["up", "-d"]);
         assert!(again.code == 0 && !again.stderr.contains("Building"), "{}", again.stderr);
         env.hoist(&["up", "-d", "--no-build"]).ok();
@@ -52,7 +53,7 @@ mod root {
         env.write("b", "1");
         env.write(
             "Dockerfile",
-            "FROM busybox\nRUN date +%N >/first\nCOPY a /\nARG X\nRUN date +%N >/second\nCOPY b /\nRUN date +%N >/third\n",
+            "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid >/first\nCOPY a /\nARG X\nRUN cat /proc/sys/kernel/random/uuid >/second\nCOPY b /\nRUN cat /proc/sys/kernel/random/uuid >/third\n",
         );
         let build = |args: &[&str]| built(env.hoist(&[&["build"], args].concat()));
         let read = || env.hoist(&["run", "--rm", "-T", "web", "cat", "/first", "/second", "/third"]).ok();
@@ -102,7 +103,7 @@ services:
         require!(Root);
         let env = TestEnvironment::with_busybox();
         env.compose("services: {web: {build: .}}");
-        env.write(".dockerignore", "*.log\n!keep.log\nsecret/*\n!secret/public\n");
+        env.write(".dockerignore", "**/*.log\n!keep.log\nsecret/*\n!secret/public\n");
         for file in ["src/run", "src/a.log", "keep.log", "secret/key", "secret/public"] {
             env.write(file, "x");
         }
@@ -182,8 +183,8 @@ secrets: {token: {environment: TOKEN}}
         let env = TestEnvironment::with_busybox();
         env.compose("services: {web: {build: .}}");
         env.write("Dockerfile", "FROM busybox\n# why\nRUN echo the reason >&2; exit 7\n");
-        let before = env.snapshot();
         let text = env.hoist(&["build"]).fails_with(1);
+        let before = env.snapshot();
         for part in ["the reason", "exit code: 7", "Dockerfile:3:1", "RUN echo the reason"] {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
@@ -232,5 +233,24 @@ secrets: {token: {environment: TOKEN}}
         env.write("f", "x");
         assert_eq!(id(), first);
         assert_eq!(env.hoist(&["run", "--rm", "-T", "web", "stat", "-c", "%Y", "/d/g"]).ok(), "1700000000\n");
+    }
+
+    #[test]
+    fn a_pruned_cache_is_gone_and_images_stay() {
+        require!(Root);
+        let env = TestEnvironment::with_busybox();
+        env.compose("services: {web: {image: 'web:1', build: .}}");
+        env.write(
+            "Dockerfile",
+            "FROM busybox\nRUN --mount=type=cache,target=/c echo kept >/f && echo 1 >>/c/n\n",
+        );
+        env.hoist(&["build"]).ok();
+        env.hoist(&["builder", "prune"]).fails_with(1);
+        // An image has the layer.
+        env.hoist(&["builder", "prune", "--force"]).ok();
+        assert_eq!(count(&built(env.hoist(&["build"])), "CACHED"), 1);
+        assert!(env.hoist(&["builder", "prune", "--force", "--all"]).ok().contains("cache /c"));
+        assert_eq!(env.hoist(&["run", "--rm", "-T", "web", "cat", "/f"]).ok(), "kept\n");
+        assert_eq!(count(&built(env.hoist(&["build"])), "CACHED"), 0);
     }
 }

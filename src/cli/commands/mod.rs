@@ -8,6 +8,7 @@ use super::settings::Settings;
 
 mod attach;
 mod build;
+mod builder;
 mod commit;
 mod completion;
 mod config;
@@ -58,6 +59,7 @@ pub(crate) trait Verb: Args + FromArgMatches {
 pub(crate) const ALL: &[Entry] = &[
     Entry::of::<attach::Args>("attach", "Connect to the main process of a service"),
     Entry::of::<build::Args>("build", "Build the images of services"),
+    Entry::of::<builder::Args>("builder", "Manage the build cache of the built-in runtime"),
     Entry::of::<commit::Args>("commit", "Make an image of a service's container"),
     Entry::of::<completion::Args>("completion", "Print the completion script of a shell").dry_run(),
     Entry::of::<config::Args>("config", "Print the compose files as they are understood")

@@ -42,6 +42,7 @@ pub mod git;
 pub mod ignore;
 mod mounts;
 mod process;
+mod prune;
 mod run;
 mod sandbox;
 mod source;
@@ -54,6 +55,7 @@ pub(crate) use cache::Flights;
 pub use cancel::Cancel;
 pub use error::{BuildError, Failure, Result};
 pub use event::{Event, Outcome, Watch};
+pub use prune::{Forgotten, Keep, prune};
 pub use sandbox::dispatch;
 pub(crate) use sandbox::sweep;
 

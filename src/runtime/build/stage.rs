@@ -59,7 +59,6 @@ pub(super) fn run(build: &Build<'_>, index: usize) -> Result<StageEnd> {
     let triggers = std::mem::take(&mut stage.image.config.on_build);
     let parsed = parse_triggers(&triggers)?;
     let own = &build.file.stages[index].instructions;
-    stage.total += parsed.iter().map(|(i, _)| i).chain(own).filter(|i| is_counted(&i.kind)).count();
     for (instruction, sources) in &parsed {
         let at = Located { instruction, sources, escape: '\\' };
         stage.located(&at)?;
@@ -69,6 +68,15 @@ pub(super) fn run(build: &Build<'_>, index: usize) -> Result<StageEnd> {
         stage.located(&at)?;
     }
     Ok(StageEnd { tree: stage.tree, image: stage.image, inherited: stage.inherited, scope: stage.scope })
+}
+
+/// How many steps progress counts, besides `FROM`.
+fn count(own: &[Instruction], triggers: &[String]) -> usize {
+    let counted = |trigger: &&String| {
+        let word = trigger.split_whitespace().next().unwrap_or_default();
+        ["RUN", "COPY", "ADD", "WORKDIR"].iter().any(|known| word.eq_ignore_ascii_case(known))
+    };
+    own.iter().filter(|i| is_counted(&i.kind)).count() + triggers.iter().filter(counted).count()
 }
 
 fn is_counted(kind: &Kind) -> bool {
@@ -128,7 +136,7 @@ fn begin<'s, 'a>(build: &'s Build<'a>, index: usize) -> Result<Stage<'s, 'a>> {
         use_cache: !build.spec.no_cache && !unwanted,
         inherited: 0,
         label,
-        total: 0,
+        total: count(&build.file.stages[index].instructions, &[]),
         at: std::cell::Cell::new(0),
         own_cmd: false,
     };
@@ -154,6 +162,7 @@ fn begin<'s, 'a>(build: &'s Build<'a>, index: usize) -> Result<Stage<'s, 'a>> {
         stage.image = end.image;
         stage.inherited = end.inherited;
         stage.scope = end.scope;
+        stage.total += count(&[], &stage.image.config.on_build);
         return Ok(stage);
     }
     if name == "scratch" {
@@ -179,7 +188,7 @@ impl Stage<'_, '_> {
 
     fn on_image(mut self, name: &str, platform: Option<&str>) -> Result<Self> {
         let base = self.build.base(name, platform)?;
-        self.total += 1;
+        self.total += 1 + count(&[], &base.config.config.on_build);
         self.at.set(1);
         let step = self.build.reporter.start(self.counted(&format!("FROM {}", base.name)));
         self.build.reporter.done(step);
