@@ -196,8 +196,8 @@ impl Unpacker<'_> {
         match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o755)) {
             Ok(()) => {
                 let made = open(path).map_err(step("open the directory of", entry))?;
-                let (uid, gid) = self.owner.unwrap_or((0, 0));
-                own(&made, uid, gid).map_err(step("set the owner of the directory of", entry))?;
+                // Root's, also where everything that the archive lists is somebody else's: as in Docker.
+                own(&made, 0, 0).map_err(step("set the owner of the directory of", entry))?;
                 rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))
                     .map_err(step("set the mode of the directory of", entry))?;
                 Ok(made)

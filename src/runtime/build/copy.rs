@@ -108,7 +108,9 @@ impl Copier {
                 let (uid, gid) = self.owner.unwrap_or((0, 0));
                 own(&dir, uid, gid).map_err(failed("set the owner of", path))?;
                 // The umask of this process is not the user's wish.
-                let mode = self.mode.as_ref().map_or(0o755, |mode| mode.apply(0o755, true));
+                // A symbolic change is one of what is copied, which these are not: as in Docker.
+                let octal = self.mode.as_ref().filter(|mode| matches!(mode, Chmod::Octal(_)));
+                let mode = octal.map_or(0o755, |mode| mode.apply(0o755, true));
                 rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode))
                     .map_err(failed("set the mode of", path))?;
                 Ok(dir)

@@ -52,6 +52,15 @@ pub enum BuildError {
         /// What is wrong.
         reason: String,
     },
+    /// An archive that `ADD` is to unpack.
+    #[error("cannot unpack `{name}`")]
+    Archive {
+        /// Its path in the source.
+        name: String,
+        /// Why.
+        #[source]
+        source: super::archive::ArchiveError,
+    },
     /// The store.
     #[error(transparent)]
     Image(#[from] ImageError),

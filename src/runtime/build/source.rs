@@ -105,13 +105,19 @@ impl Source<'_> {
                 Err(Errno::NOENT) => continue,
                 Err(error) => return Err(error),
             };
-            if !self.is_visible(&join(base, &here), is_directory(&stat)) {
+            let whole = join(base, &here);
+            if !self.is_visible(&whole, is_directory(&stat)) {
                 continue;
             }
             found.push((here.clone(), stat));
             if is_directory(&stat) {
+                let before = found.len();
                 let below = open_directory(directory, &name)?;
                 self.walk(&below, base, &here, found)?;
+                // One that does not count itself is there only for what is in it.
+                if found.len() == before && !self.is_visible(&whole, false) {
+                    found.pop();
+                }
             }
         }
         Ok(())

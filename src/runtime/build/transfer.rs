@@ -4,37 +4,47 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::fs::{FileType, Stat};
 
+use super::archive;
 use super::beneath::{self, is_directory, join, split};
 use super::cache::Key;
 use super::chmod::Chmod;
 use super::contexts::Listing;
 use super::copy::{Copier, attributes_of, resolve, set_times};
-use super::dockerfile::ast::{Add, Copy, Source as Written, Transfer};
+use super::dockerfile::ast::{Add, Copy, Heredoc, Source as Written, Transfer, Word};
 use super::dockerfile::expand::expand_heredoc;
 use super::error::{BuildError, Result};
 use super::executor::Made;
+use super::fetch::{self, Origin};
+use super::ignore::Ignore;
 use super::run::make_upper;
 use super::source::{Found, Source};
 use super::stage::{Located, Stage};
 use super::tree::Tree;
 use crate::diagnostic::{Diagnostic, Span};
-use crate::runtime::image::Digest;
+use crate::runtime::image::{Digest, Limits};
 use crate::runtime::mount;
 use crate::runtime::user::identify;
 use crate::util::fs::PathError;
+use crate::util::ids::random_hex;
 
 /// One thing to be put in place.
 struct Item {
     what: What,
     /// Path in the tree, as written and completed; its links are not resolved yet.
     to: Vec<u8>,
+    /// Which of the fetched places it is from; none: the transfer's own source.
+    place: Option<usize>,
 }
 
 enum What {
     /// What is in a directory of the source, with all below.
     Contents(Whole),
+    /// A directory itself, without what is in it.
+    Directory(Found),
     /// A file, link or node.
     Leaf(Found),
+    /// What is in an archive.
+    Archive(Found),
     /// Bytes.
     Text { content: Vec<u8> },
 }
@@ -42,34 +52,51 @@ enum What {
 /// What is in a directory of a source, with all below.
 pub(super) struct Whole {
     found: Found,
-    below: Vec<(Vec<u8>, Stat)>,
+    /// Relative path, what it is, and whether it keeps its time: not so a directory that is
+    /// there only for what is in it.
+    below: Vec<(Vec<u8>, Stat, bool)>,
 }
 
 /// A transfer with everything settled.
 struct Settled {
     items: Vec<Item>,
+    /// Directories with what was fetched.
+    places: Vec<OwnedFd>,
+    /// Of everything; none keeps the source's.
     owner: Option<(u32, u32)>,
+    /// Of what is in archives; none keeps the archive's.
+    archive_owner: Option<(u32, u32)>,
     mode: Option<Chmod>,
     /// For the history.
     text: String,
+}
+
+impl Settled {
+    /// Where an item is from.
+    fn source<'s>(&'s self, item: &Item, own: &Source<'s>) -> Source<'s> {
+        match item.place.and_then(|place| self.places.get(place)) {
+            Some(place) => Source { root: place.as_fd(), listing: None },
+            None => *own,
+        }
+    }
 }
 
 /// Carries a `COPY` out; gives its text for the history and its layer.
 pub(super) fn copy(stage: &Stage<'_, '_>, at: &Located<'_>, copy: &Copy) -> Result<(String, Made)> {
     let from = copy.from.as_ref();
     let tree = from.map(|word| stage.source_tree(&word.text, word.span, at)).transpose()?;
-    transfer(stage, at, "COPY", &copy.transfer, tree.as_ref())
+    transfer(stage, at, None, &copy.transfer, tree.as_ref())
 }
 
 /// Carries an `ADD` out; gives its text for the history and its layer.
 pub(super) fn add(stage: &Stage<'_, '_>, at: &Located<'_>, add: &Add) -> Result<(String, Made)> {
-    transfer(stage, at, "ADD", &add.transfer, None)
+    transfer(stage, at, Some(add), &add.transfer, None)
 }
 
 fn transfer(
     stage: &Stage<'_, '_>,
     at: &Located<'_>,
-    keyword: &str,
+    add: Option<&Add>,
     transfer: &Transfer,
     from: Option<&Tree>,
 ) -> Result<(String, Made)> {
@@ -94,7 +121,7 @@ fn transfer(
             .map_err(|e| BuildError::Invalid { attribute: "context".into(), reason: e.to_string() })?,
     };
     let source = Source { root: root.as_fd(), listing };
-    let settled = settle(stage, at, keyword, transfer, &source, from.is_some())?;
+    let settled = settle(stage, at, add, transfer, &source, from.is_some())?;
     let name = Stage::step_name(at.instruction);
     let title = stage.next_title(&name);
     let step = build.reporter.start(title.clone());
@@ -119,26 +146,20 @@ fn tempfile_directory() -> rustix::io::Result<OwnedFd> {
 fn settle(
     stage: &Stage<'_, '_>,
     at: &Located<'_>,
-    keyword: &str,
+    add: Option<&Add>,
     transfer: &Transfer,
     source: &Source<'_>,
     foreign: bool,
 ) -> Result<Settled> {
     let mistake = |d: Diagnostic| BuildError::mistake(&d, at.sources);
-    for (flag, given) in [("--parents", transfer.parents), ("--exclude", !transfer.exclude.is_empty())] {
-        if given {
-            let diagnostic = Diagnostic::error("build-copy", format!("`{flag}` is not supported yet"));
-            return Err(mistake(diagnostic.at(at.instruction.span, "")));
-        }
-    }
-    let mut text = keyword.to_owned();
+    let mut text = if add.is_some() { "ADD" } else { "COPY" }.to_owned();
     let mut owner = if foreign { None } else { Some((0, 0)) };
+    let mut archive_owner = None;
     if let Some(word) = &transfer.chown {
         let chown = stage.expanded(at, word)?;
-        owner = Some(
-            identity(stage, &chown)
-                .map_err(|reason| mistake(Diagnostic::error("build-chown", reason).at(word.span, "")))?,
-        );
+        let given = identity(stage, &chown)
+            .map_err(|reason| mistake(Diagnostic::error("build-chown", reason).at(word.span, "")))?;
+        (owner, archive_owner) = (Some(given), Some(given));
         text.push_str(&format!(" --chown={chown}"));
     }
     let mut mode = None;
@@ -158,62 +179,193 @@ fn settle(
             Diagnostic::error("build-copy", "the destination is empty").at(transfer.destination.span, ""),
         ));
     }
-    let into = written.ends_with('/') || written.ends_with("/.") || written == "." || written == "..";
+    let excluded =
+        transfer.exclude.iter().map(|word| stage.expanded(at, word)).collect::<Result<Vec<_>>>()?;
+    let exclude = Ignore::of(excluded.iter().map(String::as_str)).map_err(|reason| {
+        let span = transfer.exclude.first().map_or(at.instruction.span, |word| word.span);
+        mistake(Diagnostic::error("build-exclude", reason).at(span, ""))
+    })?;
     let destination = stage.absolute(&written).trim_start_matches('/').as_bytes().to_vec();
-    let mut items = Vec::new();
-    let many = transfer.sources.len() > 1;
+    let into = written.ends_with('/') || written.ends_with("/.") || written == "." || written == "..";
+    let mut plan = Plan {
+        stage,
+        at,
+        add,
+        transfer,
+        source,
+        exclude,
+        directory: into || is_there(stage, transfer, &destination)?,
+        destination,
+        items: Vec::new(),
+        places: Vec::new(),
+    };
+    // The bodies come last, as BuildKit has it.
+    let (mut paths, mut bodies) = (String::new(), String::new());
     for from in &transfer.sources {
         match from {
             Written::Heredoc(heredoc) => {
-                let content = expand_heredoc(heredoc, &stage.scope).map_err(mistake)?.into_bytes();
-                text.push_str(&format!(" <<{}", heredoc.name));
-                let to = if many || into || is_there(stage, transfer, &destination)? {
-                    join(&destination, heredoc.name.as_bytes())
-                } else {
-                    destination.clone()
-                };
-                items.push(Item { what: What::Text { content }, to });
+                bodies.push_str(&format!(" <<{}", heredoc.name));
+                plan.body(heredoc)?;
             }
             Written::Path(word) => {
                 let path = stage.expanded(at, word)?;
-                text.push_str(&format!(" {path}"));
-                let found = source.matching(path.as_bytes()).map_err(|e| look_up_error(&path, e))?;
-                if found.is_empty() {
-                    return Err(mistake(not_found(&path, word.span, source.listing)));
-                }
-                let many = many || found.len() > 1;
-                for found in found {
-                    items.push(item(stage, transfer, source, found, &path, &destination, many || into)?);
+                paths.push_str(&format!(" {path}"));
+                match add.map_or(Origin::Context, |_| fetch::origin(&path)) {
+                    Origin::Context => plan.path(&path, word)?,
+                    elsewhere => plan.fetched(&elsewhere, word)?,
                 }
             }
         }
     }
-    text.push_str(&format!(" {written} # buildkit"));
-    Ok(Settled { items, owner, mode, text })
+    text.push_str(&format!("{paths}{bodies} {written} # buildkit"));
+    let Plan { items, places, .. } = plan;
+    Ok(Settled { items, places, owner, archive_owner, mode, text })
 }
 
-/// One source: where it goes.
-fn item(
-    stage: &Stage<'_, '_>,
-    transfer: &Transfer,
-    source: &Source<'_>,
-    found: Found,
-    written: &str,
-    destination: &[u8],
-    into: bool,
-) -> Result<Item> {
-    if is_directory(&found.stat) {
-        return Ok(Item { what: What::Contents(Whole::of(source, found)?), to: destination.to_vec() });
+/// Finds out for one source after the other what goes where.
+struct Plan<'p, 's, 'a> {
+    stage: &'p Stage<'s, 'a>,
+    at: &'p Located<'p>,
+    add: Option<&'p Add>,
+    transfer: &'p Transfer,
+    source: &'p Source<'p>,
+    exclude: Ignore,
+    destination: Vec<u8>,
+    /// The destination is a directory: written so, there already, or made by a source before.
+    directory: bool,
+    items: Vec<Item>,
+    places: Vec<OwnedFd>,
+}
+
+impl Plan<'_, '_, '_> {
+    fn mistake(&self, code: &'static str, message: impl Into<String>, word: &Word) -> BuildError {
+        BuildError::mistake(&Diagnostic::error(code, message).at(word.span, ""), self.at.sources)
     }
-    let to = if into || is_there(stage, transfer, destination)? {
-        // A link is named as it was written, not as what it leads to.
-        let (_, name) = split(written.trim_end_matches('/').as_bytes());
-        let name = if super::source::has_wildcard(name) { split(&found.path).1 } else { name };
-        join(destination, name)
-    } else {
-        destination.to_vec()
-    };
-    Ok(Item { what: What::Leaf(found), to })
+
+    /// The destination of something that is called `name`.
+    fn named(&self, name: &[u8]) -> Vec<u8> {
+        if self.directory { join(&self.destination, name) } else { self.destination.clone() }
+    }
+
+    fn body(&mut self, heredoc: &Heredoc) -> Result<()> {
+        let content = expand_heredoc(heredoc, &self.stage.scope);
+        let content = content.map_err(|d| BuildError::mistake(&d, self.at.sources))?.into_bytes();
+        let to = self.named(heredoc.name.as_bytes());
+        self.items.push(Item { what: What::Text { content }, to, place: None });
+        Ok(())
+    }
+
+    /// A path of the transfer's own source.
+    fn path(&mut self, path: &str, word: &Word) -> Result<()> {
+        if let Some(word) = self.add.and_then(|add| add.checksum.as_ref()) {
+            let message = "`--checksum` is for files of the web and git repositories only";
+            return Err(self.mistake("build-checksum", message, word));
+        }
+        let found = self.source.matching(path.as_bytes()).map_err(|e| look_up_error(path, e))?;
+        if found.is_empty() && !super::source::has_wildcard(path.as_bytes()) {
+            let diagnostic = not_found(path, word.span, self.source.listing);
+            return Err(BuildError::mistake(&diagnostic, self.at.sources));
+        }
+        for found in found {
+            if self.transfer.parents {
+                self.with_parents(path, found)?;
+                continue;
+            }
+            // A link is named as it was written, not as what it leads to.
+            let (_, name) = split(path.trim_end_matches('/').as_bytes());
+            let name = if super::source::has_wildcard(name) { split(&found.path).1 } else { name };
+            let to = self.named(name);
+            self.one(found, to, None, self.add.is_some_and(|add| add.unpack != Some(false)))?;
+        }
+        Ok(())
+    }
+
+    /// One thing that was found; directories and archives leave their names behind.
+    fn one(&mut self, found: Found, to: Vec<u8>, place: Option<usize>, unpack: bool) -> Result<()> {
+        let fetched = place.and_then(|place| self.places.get(place));
+        let source = fetched.map_or(*self.source, |place| Source { root: place.as_fd(), listing: None });
+        let item = if is_directory(&found.stat) {
+            let whole = Whole::of(&source, found)?.without(&self.exclude);
+            Item { what: What::Contents(whole), to: self.destination.clone(), place }
+        } else if unpack && begins_archive(&source, &found)? {
+            Item { what: What::Archive(found), to: self.destination.clone(), place }
+        } else {
+            Item { what: What::Leaf(found), to, place }
+        };
+        self.directory |= matches!(item.what, What::Contents(_) | What::Archive(_));
+        self.items.push(item);
+        Ok(())
+    }
+
+    /// `--parents`: the directories above come along, but for those before a `/./`.
+    fn with_parents(&mut self, written: &str, found: Found) -> Result<()> {
+        let kept = written.rsplit_once("/./").map_or(written, |(_, kept)| kept);
+        let clean = super::ignore::clean(kept);
+        let count = clean.split('/').filter(|part| !matches!(*part, "" | "." | "..")).count();
+        let parts: Vec<&[u8]> = found.path.split(|c| *c == b'/').filter(|part| !part.is_empty()).collect();
+        let before = parts.len() - count.min(parts.len());
+        let directory = is_directory(&found.stat);
+        let last = if directory { parts.len() } else { parts.len().saturating_sub(1) };
+        for end in before + 1..=last {
+            let path = parts[..end].join(&b'/');
+            let shown = String::from_utf8_lossy(&path).into_owned();
+            if let Some(above) = self.source.look_up(&path).map_err(|e| look_up_error(&shown, e))? {
+                let to = join(&self.destination, &parts[before..end].join(&b'/'));
+                self.items.push(Item { what: What::Directory(above), to, place: None });
+            }
+        }
+        let to = join(&self.destination, &parts[before..].join(&b'/'));
+        let what = if directory {
+            What::Contents(Whole::of(self.source, found)?.without(&self.exclude))
+        } else {
+            What::Leaf(found)
+        };
+        self.items.push(Item { what, to, place: None });
+        Ok(())
+    }
+
+    /// A source of `ADD` that is elsewhere.
+    fn fetched(&mut self, origin: &Origin, word: &Word) -> Result<()> {
+        let Some(add) = self.add else { return Ok(()) };
+        let checksum = add.checksum.as_ref().map(|word| self.stage.expanded(self.at, word)).transpose()?;
+        if let (Some(word), true) = (&add.checksum, self.transfer.sources.len() > 1) {
+            let message = "`--checksum` cannot be given for several sources";
+            return Err(self.mistake("build-checksum", message, word));
+        }
+        let into = self.stage.build.staging().subdirectory(&random_hex(6))?;
+        let fetched = origin
+            .fetch(&into, checksum.as_deref(), add.keep_git_dir)
+            .map_err(|error| self.mistake("build-fetch", crate::runtime::error::chain(&error), word))?;
+        let Some(fetched) = fetched else { return Ok(()) };
+        let root = beneath::open_root(&fetched.root).map_err(PathError::at("open", &fetched.root))?;
+        let source = Source { root: root.as_fd(), listing: None };
+        let name = fetched.file.unwrap_or_default();
+        let found = source.look_up(name.as_bytes()).map_err(|e| look_up_error(&name, e))?;
+        let found = found.ok_or_else(|| look_up_error(&name, rustix::io::Errno::NOENT))?;
+        let to = self.named(name.as_bytes());
+        self.places.push(root);
+        self.one(found, to, Some(self.places.len() - 1), add.unpack == Some(true))
+    }
+}
+
+/// Whether a file is an archive that can be unpacked.
+fn begins_archive(source: &Source<'_>, found: &Found) -> Result<bool> {
+    if FileType::from_raw_mode(found.stat.st_mode) != FileType::RegularFile {
+        return Ok(false);
+    }
+    let mut start = Vec::new();
+    let file = open_file(source, found)?;
+    let shown = String::from_utf8_lossy(&found.path).into_owned();
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, archive::MAGIC as u64), &mut start)
+        .map_err(PathError::at("read", std::path::Path::new(&shown)))?;
+    Ok(archive::is_archive(&start))
+}
+
+fn open_file(source: &Source<'_>, found: &Found) -> Result<std::fs::File> {
+    let (above, name) = split(&found.path);
+    let parent = open(source, above)?;
+    let file = beneath::file(parent.as_fd(), name);
+    Ok(file.map_err(|e| look_up_error(&String::from_utf8_lossy(&found.path), e))?.into())
 }
 
 fn look_up_error(path: &str, error: rustix::io::Errno) -> BuildError {
@@ -264,17 +416,22 @@ fn key(
 ) -> Result<String> {
     let mut key = Key::new(if transfer.link { "link" } else { "copy" });
     key.text(&below.identity());
-    key.text(&format!("{:?} {:?}", settled.owner, settled.mode));
+    key.text(&format!("{:?} {:?} {:?}", settled.owner, settled.archive_owner, settled.mode));
     key.optional(stage.build.spec.source_date_epoch.map(|t| t.to_string()).as_deref());
     for item in &settled.items {
         key.bytes(&item.to);
+        let source = &settled.source(item, source);
         match &item.what {
             What::Text { content } => {
                 key.text("text");
                 key.bytes(content);
             }
-            What::Leaf(found) => {
-                key.text("leaf");
+            What::Leaf(found) | What::Directory(found) | What::Archive(found) => {
+                key.text(match item.what {
+                    What::Leaf(_) => "leaf",
+                    What::Archive(_) => "archive",
+                    _ => "directory",
+                });
                 describe(&mut key, source, &found.path, &found.stat)?;
             }
             What::Contents(whole) => {
@@ -343,13 +500,22 @@ impl Whole {
     pub(super) fn of(source: &Source<'_>, found: Found) -> Result<Self> {
         let below =
             source.below(&found).map_err(|e| look_up_error(&String::from_utf8_lossy(&found.path), e))?;
-        Ok(Self { found, below })
+        Ok(Self { found, below: below.into_iter().map(|(path, stat)| (path, stat, true)).collect() })
+    }
+
+    /// Leaves out what `--exclude` says.
+    fn without(self, exclude: &Ignore) -> Self {
+        if exclude.is_empty() {
+            return self;
+        }
+        let below = self.below.into_iter().map(|(path, stat, _)| (path, stat)).collect();
+        Self { found: self.found, below: exclude.retain(below, is_directory) }
     }
 
     /// Puts all of it, without times, into a key.
     pub(super) fn describe(&self, key: &mut Key, source: &Source<'_>) -> Result<()> {
         key.text("contents");
-        for (path, stat) in &self.below {
+        for (path, stat, _) in &self.below {
             key.bytes(path);
             describe(key, source, &join(&self.found.path, path), stat)?;
         }
@@ -366,7 +532,7 @@ impl Whole {
     ) -> Result<()> {
         copier.make_directories(target, to)?;
         let mut directories = vec![(to.to_vec(), self.found.stat)];
-        for (path, stat) in &self.below {
+        for (path, stat, timed) in &self.below {
             let whole = join(&self.found.path, path);
             let (above, name) = split(&whole);
             let parent = open(source, above)?;
@@ -374,7 +540,9 @@ impl Whole {
             let to = join(to, path);
             if is_directory(stat) {
                 copier.directory(parent, name, target, &to, path)?;
-                directories.push((to, *stat));
+                if *timed {
+                    directories.push((to, *stat));
+                }
             } else {
                 copier.leaf(parent, name, stat, target, &to)?;
             }
@@ -406,12 +574,20 @@ fn apply(dir: &std::path::Path, settled: &Settled, source: &Source<'_>, below: &
     let mut copier = Copier::new(settled.owner, settled.mode.clone());
     for item in &settled.items {
         let to = resolve(&target, &item.to)?;
-        put(&mut copier, item, &to, source, &target)?;
+        let source = settled.source(item, source);
+        put(&mut copier, item, &to, &source, &target, settled.archive_owner)?;
     }
     Ok(())
 }
 
-fn put(copier: &mut Copier, item: &Item, to: &[u8], source: &Source<'_>, target: &OwnedFd) -> Result<()> {
+fn put(
+    copier: &mut Copier,
+    item: &Item,
+    to: &[u8],
+    source: &Source<'_>,
+    target: &OwnedFd,
+    archive_owner: Option<(u32, u32)>,
+) -> Result<()> {
     match &item.what {
         What::Text { content } => copier.write(content, 0o644, target, to),
         What::Leaf(found) => {
@@ -419,6 +595,18 @@ fn put(copier: &mut Copier, item: &Item, to: &[u8], source: &Source<'_>, target:
             let parent = open(source, above)?;
             copier.leaf(parent.as_fd(), name, &found.stat, target, to)
         }
+        What::Directory(found) => {
+            let (above, name) = split(&found.path);
+            let parent = open(source, above)?;
+            copier.directory(parent.as_fd(), name, target, to, &found.path).map(drop)
+        }
         What::Contents(whole) => whole.put(copier, to, source, target),
+        What::Archive(found) => {
+            let into = copier.make_directories(target, to)?;
+            let file = open_file(source, found)?;
+            archive::unpack(file, &into, archive_owner, Limits::default()).map_err(|source| {
+                BuildError::Archive { name: String::from_utf8_lossy(&found.path).into_owned(), source }
+            })
+        }
     }
 }
