@@ -213,11 +213,11 @@ impl Store {
         for name in files::names(&staging)? {
             let path = staging.join(&name);
             if path.is_dir() {
-                // Without a lock file it is just being made or just being removed.
+                // Its maker takes the lock while it holds the store alone, as we do now: without a
+                // lock file it was left by a maker, or is being removed by one, who loses nothing.
                 // It may also vanish while we look: then there is nothing to do.
-                if path.join("lock").exists()
-                    && Lock::try_exclusive(&path.join("lock")).is_ok_and(|lock| lock.is_some())
-                {
+                let lock = path.join("lock");
+                if !lock.exists() || Lock::try_exclusive(&lock).is_ok_and(|lock| lock.is_some()) {
                     self.discard(&path)?;
                 }
             } else if let Ok(Some(lock)) = Lock::try_exclusive(&path) {

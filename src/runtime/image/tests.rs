@@ -388,6 +388,7 @@ mod root {
         let left = dir.path().join("images/staging/dead");
         fs::create_dir_all(left.join("0/fs")).expect("made");
         fs::write(left.join("lock"), "").expect("written");
+        fs::create_dir_all(dir.path().join("images/staging/died-before-its-lock")).expect("made");
         fs::create_dir_all(dir.path().join("images/layers").join("a".repeat(64)).join("fs")).expect("made");
         // A document that was being written, see `write_atomic`.
         fs::write(dir.path().join("images/blobs/sha256/.half.1234"), "half").expect("written");
