@@ -64,11 +64,13 @@
 //!
 //! | path below the root | holds |
 //! | --- | --- |
-//! | `images/` | blobs by digest, references by name, unpacked layers by diff ID |
+//! | `images/` | blobs by digest, references by name, unpacked layers by diff ID, layers of build steps by key |
 //! | `networks/<id>/` | config, `leases/<address>`, `names/<container>` |
 //! | `volumes/<name>/` | config, `data/` |
 //! | `containers/<id>/` | spec, state, log segments, upper and work directories, hosts, resolv.conf |
+//! | `build/` | directories of `RUN --mount=type=cache`, digests of context files by their stat |
 //! | `run/c/<id>/` | plan, lock (held = the shim lives), control socket, FIFOs |
+//! | `run/steps/<id>/` | a `RUN` of a build under way: lock, what to take back after a crash |
 //! | `run/locks/<project>/lock` | held by the command that changes the project |
 //! | `run/events` | what happened, one JSON line each; followed with inotify |
 //!
@@ -86,6 +88,12 @@
 //! - Route netlink is our own encoder of about a dozen messages, like `nf_tables`.
 //! - Linux 6.18 kills whatever is cloned into a v2 cgroup on which `cgroup.kill`
 //!   was ever used, so a container's group is removed at every exit and made anew.
+//! - Ten shims kept 11 MB, nearly all of it pages of the binary that they had run
+//!   once. A shim that was idle for 200 ms unmaps its own text and trims its heap:
+//!   2.7 MB for ten with their inits (`.ci/bench`, “memory 10 services”).
+//! - A lock of a killed command can be held for a moment longer by a child that
+//!   has not reached `execve` yet, so the sweep waits for the lock that says
+//!   “a container is being made” instead of trying it once.
 //! - The kernel frees a bridge some 50 ms after it was asked to; a child process
 //!   waits for that, the prompt does not.
 
