@@ -17,6 +17,7 @@
 //! ```text
 //! run/steps/<id>/           a RUN under way: lock, what to take back after a crash, name files
 //! data/build/caches/<id>/   RUN --mount=type=cache: lock, id, fs/
+//! data/build/network.lock   shared by each build under way; whoever gets it alone removes the network
 //! data/build/contexts/<id>  digests of a context's files by their stat
 //! ```
 
@@ -114,8 +115,9 @@ impl Runtime {
             return Ok(Digest::of(b""));
         }
         let build = Build::new(self, spec, &file, &sources, &reporter, cancel, &contexts, platform, staging);
+        let joined = process::join_network(self)?;
         let end = build.run(target);
-        process::leave_network(self);
+        process::leave_network(self, joined);
         contexts.remember()?;
         let end = end?;
         let name = if spec.name.is_empty() { String::new() } else { format!("[{}] ", spec.name) };

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -118,16 +118,10 @@ pub(super) fn run(
         extra_hosts: command.extra_hosts,
         links: &[],
     };
-    let net = loop {
-        if command.network == Network::Own {
-            make_network(&Networks::new(root))?;
-        }
-        match network::prepare(root, &request) {
-            // Another build has just removed it as its last user.
-            Err(NetworkError::NotFound(gone)) if gone == NETWORK => {}
-            other => break other?,
-        }
-    };
+    if command.network == Network::Own {
+        make_network(&Networks::new(root))?;
+    }
+    let net = network::prepare(root, &request)?;
     let mut launch = command.launch;
     HOSTNAME.clone_into(&mut launch.hostname);
     launch.name_files = name_files(&dir.0, &net)?;
@@ -158,11 +152,25 @@ fn make_network(networks: &Networks) -> Result<()> {
     }
 }
 
-/// Removes the network of builds unless another build uses it.
-pub(super) fn leave_network(runtime: &Runtime) {
-    let networks = Networks::new(runtime.root());
-    // Whoever still uses it removes it afterwards; so does `builder prune`.
-    drop(networks.remove(NETWORK));
+/// Says that a build is under way, so that the network of builds stays until [`leave_network`].
+///
+/// # Errors
+/// The lock file cannot be made or locked.
+pub(super) fn join_network(runtime: &Runtime) -> Result<Lock> {
+    let dir = runtime.root().data().join("build");
+    fs::create_dir_all(&dir)?;
+    Ok(Lock::shared(&dir.join("network.lock"))?)
+}
+
+/// Removes the network of builds unless another build is under way, which then does it.
+pub(super) fn leave_network(runtime: &Runtime, joined: Lock) {
+    let path = joined.path().to_owned();
+    drop(joined);
+    // A sandbox that is just being executed may have a copy of our lock for a moment.
+    if let Ok(Some(_alone)) = Lock::exclusive_within(&path, Duration::from_millis(20)) {
+        // What cannot be removed now goes with the next build, or with `builder prune`.
+        drop(Networks::new(runtime.root()).remove(NETWORK));
+    }
 }
 
 fn name_files(dir: &Path, net: &network::NetPlan) -> Result<NameFiles> {
