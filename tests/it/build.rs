@@ -35,6 +35,7 @@ mod root {
                 .contains("hello\nworld\none two\n/srv/app\n")
         );
         env.hoist(&["down"]).ok();
+        env.assert_shims(0);
         let before = env.snapshot();
         let again = env.hoist(&["up", "-d"]);
         assert!(again.code == 0 && !again.stderr.contains("Building"), "{}", again.stderr);

@@ -396,14 +396,16 @@ fn is_there(stage: &Stage<'_, '_>, transfer: &Transfer, destination: &[u8]) -> R
     Ok(stat.is_ok_and(|stat| is_directory(&stat)))
 }
 
-/// `user[:group]` in the words of the tree. Without a group it has the user's number.
-fn identity(stage: &Stage<'_, '_>, words: &str) -> std::result::Result<(u32, u32), String> {
+/// `user[:group]` in the words of the tree. Without a group, a name has the primary group of
+/// its user and a number the group of the same number, as in BuildKit.
+pub(super) fn identity(stage: &Stage<'_, '_>, words: &str) -> std::result::Result<(u32, u32), String> {
     let files = stage.tree.files();
     let read = |name| files.etc(name).map_err(|e| e.to_string());
     let (passwd, group) = (read("passwd")?, read("group")?);
     let identity = identify(words, &[], &passwd, &group).map_err(|e| e.to_string())?;
-    let grouped = words.split_once(':').is_some_and(|(_, group)| !group.is_empty());
-    Ok((identity.uid, if grouped { identity.gid } else { identity.uid }))
+    let (user, group) = words.split_once(':').unwrap_or((words, ""));
+    let bare_number = group.is_empty() && user.bytes().all(|c| c.is_ascii_digit());
+    Ok((identity.uid, if bare_number { identity.uid } else { identity.gid }))
 }
 
 /// What the result depends on: names, kinds, owners, modes, attributes, links and content; no times.
@@ -602,7 +604,8 @@ fn put(
         }
         What::Contents(whole) => whole.put(copier, to, source, target),
         What::Archive(found) => {
-            let into = copier.make_directories(target, to)?;
+            // `--chmod` is not for what is unpacked, nor for the directory it is unpacked into.
+            let into = Copier::new(archive_owner, None).make_directories(target, to)?;
             let file = open_file(source, found)?;
             archive::unpack(file, &into, archive_owner, Limits::default()).map_err(|source| {
                 BuildError::Archive { name: String::from_utf8_lossy(&found.path).into_owned(), source }

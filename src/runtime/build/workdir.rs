@@ -1,4 +1,4 @@
-//! `WORKDIR` makes the directory it names.
+//! `WORKDIR` makes the directory it names, for the user of the stage.
 
 use super::cache::Key;
 use super::copy::{Copier, resolve};
@@ -6,6 +6,7 @@ use super::error::Result;
 use super::executor::Made;
 use super::run::make_upper;
 use super::stage::{Located, Stage};
+use super::transfer::identity;
 use crate::runtime::mount;
 
 /// Makes the directory and gives its layer; `/` needs none. An existing one is left as it is.
@@ -14,8 +15,13 @@ pub(super) fn make(stage: &Stage<'_, '_>, at: &Located<'_>, path: &str) -> Resul
     if path == "/" {
         return Ok(None);
     }
+    let user = &stage.image.config.user;
+    // As in BuildKit, a user whom the files so far do not know yet does not keep the directory
+    // from being made.
+    let owner = if user.is_empty() { None } else { identity(stage, user).ok() };
     let mut key = Key::new("workdir");
     key.text(&stage.tree.identity());
+    key.text(&format!("{owner:?}"));
     key.text(path);
     key.optional(build.spec.source_date_epoch.map(|t| t.to_string()).as_deref());
     let name = Stage::step_name(at.instruction);
@@ -32,7 +38,7 @@ pub(super) fn make(stage: &Stage<'_, '_>, at: &Located<'_>, path: &str) -> Resul
             mount::overlay(&parts).map_err(|e| super::tree::mount_error(&e))?
         };
         let to = resolve(&target, path.as_bytes())?;
-        Copier::default().make_directories(&target, &to).map(drop)
+        Copier::new(owner, None).make_directories(&target, &to).map(drop)
     });
     stage.tell(step, made, at, &title).map(Some)
 }
