@@ -5,7 +5,7 @@
 //!
 //! [`Runtime::build`] carries a Dockerfile out. Each step that changes files is a
 //! layer of the store from its first byte on: `RUN` writes into the upper
-//! directory of an overlay over the layers before it ([`mod@process`] and the
+//! directory of an overlay over the layers before it (`process` and the
 //! sandbox run the command), `COPY` and `ADD` write through such an overlay
 //! without running anything. The upper directory then *is* the layer; its tar only
 //! goes into the digest and the journal.

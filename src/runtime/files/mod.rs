@@ -1,6 +1,6 @@
 //! A container's files seen from outside: look at a path, pack it into a tar archive, unpack one into a directory.
 //!
-//! Works on running, frozen and stopped containers alike ([`view`]). Paths inside
+//! Works on running, frozen and stopped containers alike (`view`). Paths inside
 //! a container are never trusted: every look-up ends inside its root
 //! (`RESOLVE_IN_ROOT`), every step of a walk is taken from a descriptor without
 //! following links, and nothing but regular files is opened for reading. What
