@@ -8,11 +8,8 @@ use super::{args, commands};
 const LIST: &str = include_str!("../../tests/fixtures/cli/flags.txt");
 
 /// Flags that hoist refuses as unknown, and why that is right.
-const LEFT_OUT: &[(&str, &str)] = &[
-    ("build --progress", "the flag stands in front of the verb: `hoist --progress plain build`"),
-    ("config --lock-image-digests", "digests are not looked up in registries by `config` yet"),
-    ("config --resolve-image-digests", "digests are not looked up in registries by `config` yet"),
-];
+const LEFT_OUT: &[(&str, &str)] =
+    &[("build --progress", "the flag stands in front of the verb: `hoist --progress plain build`")];
 
 /// What a list entry asks for and we do not have; empty when we have it.
 fn lacks(root: &clap::Command, entry: &str) -> String {

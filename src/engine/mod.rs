@@ -67,6 +67,8 @@ pub trait Engine: Send + Sync + 'static {
     ) -> Result<ImageState>;
     /// Sends the image of a tag to its registry, under that tag.
     async fn push(&self, reference: &str, progress: PullProgress<'_>) -> Result<()>;
+    /// The digest (`sha256:…`) of what the reference points to in its registry, of an index if it is one. Fetches nothing.
+    async fn remote_digest(&self, reference: &str) -> Result<String>;
     /// Removes a tag; the content goes with its last tag. `force` also untags images that stopped containers use.
     async fn remove_image(&self, reference: &str, force: bool) -> Result<()>;
 

@@ -89,6 +89,15 @@ pub enum OpsError {
         #[source]
         source: Box<EngineError>,
     },
+    /// The registry did not tell the digest of an image.
+    #[error("cannot find out the digest of image `{image}`")]
+    Digest {
+        /// Reference.
+        image: String,
+        /// What the registry said.
+        #[source]
+        source: Box<EngineError>,
+    },
     /// An image was not built.
     #[error("service `{service}`: cannot build image `{image}`")]
     Build {

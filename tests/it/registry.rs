@@ -47,6 +47,41 @@ mod root {
     }
 
     #[test]
+    fn config_names_images_by_the_digests_they_have_in_the_registry() {
+        require!(Root);
+        let env = TestEnvironment::new();
+        let registry = env.registry(5000, Door::Open);
+        env.import_busybox("localhost:5000/app:1");
+        env.hoist(&["image", "push", "localhost:5000/app:1"]).ok();
+        env.compose(
+            "services:
+               a: {image: 'localhost:5000/app:1', command: [echo, it works]}
+               b: {build: .}
+               c: {image: 'busybox@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa',
+                   volumes: [{type: image, source: 'localhost:5000/app:1', target: /app}]}",
+        );
+        let digests = env.hoist(&["image", "ls", "--digests", "--format", "{{.Digest}}"]).ok();
+        let pinned = format!("localhost:5000/app:1@{}", digests.trim());
+        let whole = env.hoist(&["config", "--resolve-image-digests"]).ok();
+        assert!(whole.contains(&format!("image: {pinned}\n")), "{} says {digests}: {whole}", registry.host);
+        assert!(whole.contains(&format!("source: {pinned}\n")), "{whole}");
+        assert!(whole.contains("image: busybox@sha256:aaaa"), "{whole}");
+        let lock = env.hoist(&["config", "--lock-image-digests", "-o", "lock.yaml"]);
+        assert_eq!(lock.code, 0, "{}", lock.stderr);
+        let text = std::fs::read_to_string(env.project().join("lock.yaml")).expect("it was written");
+        assert!(text.starts_with("services:\n") && !text.contains("command") && !text.contains("networks"));
+        assert_eq!(text.matches(&pinned).count(), 2, "{text}");
+        // It is an override file that works.
+        env.hoist(&["image", "rm", "localhost:5000/app:1"]).ok();
+        let files = ["-f", "compose.yaml", "-f", "lock.yaml"];
+        let up = env.hoist(&[&files[..], &["up", "--no-build", "--no-color", "a"]].concat()).ok();
+        assert!(up.contains("it works"), "{up}");
+        env.hoist(&["down"]).ok();
+        env.compose("services: {a: {image: 'localhost:5000/gone:1'}}");
+        env.hoist(&["config", "--resolve-image-digests"]).fails_naming(&["localhost:5000/gone:1", "digest"]);
+    }
+
+    #[test]
     fn a_locked_registry_wants_its_authority_and_a_login() {
         require!(Root);
         let mut env = TestEnvironment::new();

@@ -8,9 +8,11 @@ use anyhow::{Context as _, bail};
 use hoist::compose::{Loaded, yaml};
 use hoist::model::record::Style;
 use hoist::model::{Project, hash, json};
+use hoist::ops;
 
 use super::super::load;
 use super::super::render::{explain, out};
+use super::super::session;
 use super::{Exit, Settings, Verb};
 
 /// Print the compose files as they are understood
@@ -35,6 +37,9 @@ pub(crate) struct Args {
     /// Print the image names, one per line
     #[arg(long)]
     images: bool,
+    /// Print an override file that fixes images (and image volumes) by their digests in the registry
+    #[arg(long)]
+    lock_image_digests: bool,
     /// Print the models, one per line
     #[arg(long)]
     models: bool,
@@ -44,6 +49,9 @@ pub(crate) struct Args {
     /// Print the profile names, one per line
     #[arg(long)]
     profiles: bool,
+    /// Print images by their digests in the registry, as name:tag@sha256:…
+    #[arg(long)]
+    resolve_image_digests: bool,
     /// Print the service names, one per line
     #[arg(long)]
     services: bool,
@@ -107,7 +115,27 @@ impl Verb for Args {
             self.write(&report)?;
             return Ok(if failed { Exit::Failure } else { Exit::Success });
         }
-        let loaded = load::load(&settings, &options)?;
+        let mut loaded = load::load(&settings, &options)?;
+        if self.resolve_image_digests || self.lock_image_digests {
+            if self.no_interpolate {
+                bail!(
+                    "digests cannot be looked up together with `--no-interpolate`: names may have variables in them"
+                );
+            }
+            session::operate(&settings, session::NO_LOGS, async |engine, _, _| {
+                Ok(ops::pin_images(&*engine, &mut loaded.project).await?)
+            })?;
+        }
+        if self.lock_image_digests {
+            for (name, service) in &loaded.project.services {
+                if service.pre_start.iter().any(|hook| hook.image.is_some()) {
+                    out::talk(&format!(
+                        "warning: service `{name}`: the images of its `pre_start` hooks are not fixed\n"
+                    ));
+                }
+            }
+            loaded.project = ops::only_images(&loaded.project);
+        }
         if !self.quiet || self.asks_for_an_aspect() {
             let text = self.text(&loaded)?;
             self.write(&text)?;

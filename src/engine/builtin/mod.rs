@@ -166,6 +166,15 @@ impl Engine for BuiltinEngine {
         streams::push(&self.runtime, reference, progress).await
     }
 
+    async fn remote_digest(&self, reference: &str) -> Result<String> {
+        let reference = reference.to_owned();
+        streams::transfer(&self.runtime, &|_| {}, move |_, registries, _| {
+            image::remote_digest(&reference, registries)
+        })
+        .await
+        .map(|digest| digest.to_string())
+    }
+
     async fn remove_image(&self, reference: &str, force: bool) -> Result<()> {
         let reference = reference.to_owned();
         self.call(move |runtime| {

@@ -399,7 +399,7 @@ pub(super) async fn push(runtime: &Arc<Runtime>, reference: &str, progress: Pull
 }
 
 /// Has a thread move an image, and reports its steps here.
-async fn transfer<T: Send + 'static>(
+pub(super) async fn transfer<T: Send + 'static>(
     runtime: &Arc<Runtime>,
     progress: PullProgress<'_>,
     work: impl FnOnce(&Store, &Registries, image::Progress<'_>) -> image::Result<T> + Send + 'static,

@@ -311,6 +311,17 @@ impl Engine for DockerEngine {
         Ok(())
     }
 
+    async fn remote_digest(&self, reference: &str) -> Result<String> {
+        let about = About::new("find out the digest of", "image", reference);
+        let login = self.login(reference)?;
+        let found = self.client.inspect_registry_image(&with_tag(reference), login).await;
+        let found = found.map_err(|error| about.error(error))?;
+        found.descriptor.digest.ok_or_else(|| EngineError::Failed {
+            step: format!("cannot find out the digest of image {reference}"),
+            source: "the registry does not say it".into(),
+        })
+    }
+
     async fn commit(&self, container: &str, spec: &CommitSpec) -> Result<String> {
         let mut options = query::CommitContainerOptionsBuilder::default()
             .container(container)

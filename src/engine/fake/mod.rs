@@ -326,6 +326,12 @@ impl Engine for FakeEngine {
         Ok(())
     }
 
+    async fn remote_digest(&self, reference: &str) -> Result<String> {
+        self.call("remote_digest", reference).await?;
+        let image = self.lock().registry.get(reference).cloned();
+        image.map(|image| image.id).ok_or_else(|| not_found("image", reference))
+    }
+
     async fn commit(&self, container: &str, spec: &CommitSpec) -> Result<String> {
         self.call("commit", container).await?;
         self.lock().container(container)?;

@@ -66,7 +66,7 @@ pub use import::{Import, ImportError};
 pub(crate) use ingest::Staging;
 pub use ingest::{Event, Progress};
 pub use pack::PackError;
-pub use pull::Pulled;
+pub use pull::{Pulled, remote_digest};
 pub use push::Pushed;
 pub use reference::{DOCKER_HUB, Digest, NameError, Platform, Reference};
 pub(crate) use registry::web_agent;

@@ -21,6 +21,25 @@ pub struct Pulled {
     pub new: bool,
 }
 
+/// Asks the registry for the digest of what a reference points to there (of the index, if it is one).
+///
+/// A reference with a digest has that one, and nobody is asked.
+///
+/// # Errors
+/// The reference is none; [`ImageError::Registry`].
+pub fn remote_digest(reference: &str, registries: &Registries) -> Result<Digest> {
+    let reference: Reference = reference.parse()?;
+    if let Some(digest) = reference.digest() {
+        return Ok(digest.clone());
+    }
+    let client = Client::new(&reference, &Access::Pull, registries)?;
+    let tag = reference.tag().unwrap_or("latest");
+    match client.head(tag)? {
+        Some(digest) => Ok(digest),
+        None => Ok(client.manifest(tag)?.1),
+    }
+}
+
 impl Store {
     /// Fetches the image of a reference and puts it under that name.
     ///
