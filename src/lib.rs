@@ -56,6 +56,13 @@
 //! wrote: its plan arrives resolved. Shims share nothing but files, so a lost
 //! shim hurts one container only, and any command repairs it.
 //!
+//! # Builds
+//!
+//! A Dockerfile is read by `runtime::build::dockerfile` (pure: text → tree, mistakes,
+//! warnings) and carried out by `Runtime::build`: each step that changes files is a layer of
+//! the store from its first byte on, found again by the digest of all that can change its
+//! result. A `RUN` has a process like a shim around it (`hoist-step`), which ends with it.
+//!
 //! # On disk
 //!
 //! `/var/lib/hoist` survives a reboot, `/run/hoist` does not; `HOIST_ROOT=DIR`

@@ -356,6 +356,29 @@ fn signal_name(n: i32) -> Option<&'static str> {
     usize::try_from(n - 1).ok().and_then(|i| NAMES.get(i)).copied()
 }
 
+/// What several operations beside each other came to: nothing, the one error, or all of them.
+/// With `ignored` they are told as warnings instead.
+pub(super) async fn sum_up(
+    results: Vec<Result<(), OpsError>>,
+    ignored: bool,
+    events: &super::events::EventSender,
+) -> Result<(), OpsError> {
+    let total = results.len();
+    let mut errors: Vec<OpsError> = results.into_iter().filter_map(Result::err).collect();
+    match errors.len() {
+        0 => Ok(()),
+        _ if ignored => {
+            for error in errors {
+                let warning = super::events::ProjectEvent::Warning(with_causes(&error));
+                super::progress::send(events, warning).await;
+            }
+            Ok(())
+        }
+        1 => Err(errors.remove(0)),
+        _ => Err(OpsError::Several { errors, total }),
+    }
+}
+
 /// An error and its causes in one line, for those that are told but do not end the command.
 pub(super) fn with_causes(error: &OpsError) -> String {
     let mut text = error.to_string();

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::build::build_services;
 use super::context::{Context, under_heading};
-use super::error::with_causes;
+use super::error::sum_up;
 use super::events::{EventSender, ProjectEvent, ResourceKind, Status};
 
 use super::options::{BuildOptions, BuildPolicy, ConvergeOptions, PullOptions, PullPolicy};
@@ -294,22 +294,10 @@ pub async fn pull(ctx: &Context, options: &PullOptions, events: &EventSender) ->
             needs.entry(need.reference.clone()).or_insert(need);
         }
     }
-    let total = needs.len();
     let work = async {
         let pulls = join_all(needs.values().map(|need| pull_if_due(ctx, need, options.quiet, events)));
         let results = ctx.unless_interrupted(async { Ok(pulls.await) }).await?;
-        let mut errors: Vec<OpsError> = results.into_iter().filter_map(Result::err).collect();
-        match errors.len() {
-            0 => Ok(()),
-            _ if options.ignore_failures => {
-                for error in errors {
-                    send(events, ProjectEvent::Warning(with_causes(&error))).await;
-                }
-                Ok(())
-            }
-            1 => Err(errors.remove(0)),
-            _ => Err(OpsError::Several { errors, total }),
-        }
+        sum_up(results, options.ignore_failures, events).await
     };
     under_heading(events, "pull", work).await
 }

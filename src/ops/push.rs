@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
 use super::context::{Context, under_heading};
-use super::error::with_causes;
-use super::events::{EventSender, ProjectEvent, ResourceKind, Status};
+use super::error::sum_up;
+use super::events::{EventSender, ResourceKind, Status};
 use super::options::PushOptions;
 use super::progress::{Progress, send};
 use super::pull::layer_event;
@@ -35,7 +35,6 @@ pub async fn push(ctx: &Context, options: &PushOptions, events: &EventSender) ->
             images.entry(name).or_insert(&service.name);
         }
     }
-    let total = images.len();
     let work = async {
         for service in skipped {
             let line = Progress::new(ResourceKind::Image, service, "Pushing", "Skipped");
@@ -45,18 +44,7 @@ pub async fn push(ctx: &Context, options: &PushOptions, events: &EventSender) ->
             images.iter().map(|(image, service)| push_one(ctx, image, service, options.quiet, events)),
         );
         let results = ctx.unless_interrupted(async { Ok(pushes.await) }).await?;
-        let mut errors: Vec<OpsError> = results.into_iter().filter_map(Result::err).collect();
-        match errors.len() {
-            0 => Ok(()),
-            _ if options.ignore_failures => {
-                for error in errors {
-                    send(events, ProjectEvent::Warning(with_causes(&error))).await;
-                }
-                Ok(())
-            }
-            1 => Err(errors.remove(0)),
-            _ => Err(OpsError::Several { errors, total }),
-        }
+        sum_up(results, options.ignore_failures, events).await
     };
     under_heading(events, "push", work).await
 }
@@ -106,6 +94,7 @@ async fn push_one(
 mod tests {
     use std::sync::Arc;
 
+    use super::super::events::ProjectEvent;
     use super::*;
     use crate::engine::EngineError;
     use crate::engine::fake::FakeEngine;

@@ -109,7 +109,6 @@ impl Runtime {
     fn open_with(root: &Root, executable: Executable) -> Result<Self> {
         let containers = Containers::new(root);
         containers.make_directories()?;
-        crate::util::fs::create_dir_all(&root.steps())?;
         let this = Self {
             containers,
             store: Store::open(root)?,

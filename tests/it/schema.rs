@@ -282,7 +282,7 @@ services:
     ports: ['127.0.0.1:8080:80', '81/udp']
     volumes: ['data:/data', '.:/here:ro']
     healthcheck: {test: [CMD, 'true'], interval: 1s}
-  job: {image: 'busybox:latest', command: ['false']}
+  job: {image: 'busybox:latest', command: [sh, -c, 'echo printed; exit 1']}
 volumes: {data: {labels: {a: b}}}
 ",
         );
@@ -291,6 +291,8 @@ volumes: {data: {labels: {a: b}}}
         assert_eq!(up.code, 0, "{}", up.stderr);
         assert_eq!(wrong(&up.stderr, "progress.json"), None);
         env.hoist(&["run", "job"]).fails_with(1);
+        env.hoist(&["up", "job"]).ok();
+        assert_eq!(wrong(&env.hoist(&["logs", "--format", "json", "job"]).ok(), "logs.json"), None);
         events.wait_for_line("a start", |line| line.contains("\"action\":\"start\""));
         assert_eq!(wrong(&events.stdout(), "events.json"), None);
         for (verb, name) in [

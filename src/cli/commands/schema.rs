@@ -29,6 +29,8 @@ enum What {
     Explain,
     /// `images --format json`
     Images,
+    /// `logs --format json`, each line
+    Logs,
     /// `ls --format json`
     Ls,
     /// `--progress json`, each line
@@ -53,6 +55,7 @@ impl Verb for Args {
             What::Events => include_str!("../../../schemas/events.json"),
             What::Explain => include_str!("../../../schemas/explain.json"),
             What::Images => include_str!("../../../schemas/images.json"),
+            What::Logs => include_str!("../../../schemas/logs.json"),
             What::Ls => include_str!("../../../schemas/ls.json"),
             What::Progress => include_str!("../../../schemas/progress.json"),
             What::Ps => include_str!("../../../schemas/ps.json"),

@@ -53,7 +53,7 @@ struct Source {
     began: [Option<jiff::Timestamp>; 2],
 }
 
-/// One line of output for programs (`schemas/logs.json`).
+/// One line of output for programs; its schema is `schemas/logs.json`.
 #[derive(serde::Serialize)]
 struct JsonLine<'a> {
     container: &'a str,

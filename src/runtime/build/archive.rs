@@ -10,7 +10,7 @@ use std::io::{self, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timestamps, Uid};
 use rustix::io::Errno;
 
 use crate::runtime::image::tar::{Entry, Kind, Reader, padding};
@@ -239,8 +239,8 @@ impl Unpacker<'_> {
         let (uid, gid) = self.owner.unwrap_or((entry.uid, entry.gid));
         own(&file, uid, gid).map_err(step("set the owner of", entry))?;
         rustix::fs::fchmod(&file, Mode::from_raw_mode(entry.mode)).map_err(step("set the mode of", entry))?;
-        xattrs(entry, &file)?;
-        rustix::fs::futimens(&file, &times(entry)).map_err(step("set the time of", entry))
+        entry.set_xattrs(&file).map_err(step("set the extended attributes of", entry))?;
+        rustix::fs::futimens(&file, &entry.times()).map_err(step("set the time of", entry))
     }
 
     fn directory(&mut self, entry: &Entry, parent: &OwnedFd, path: &[u8], name: &[u8]) -> Result<()> {
@@ -262,8 +262,8 @@ impl Unpacker<'_> {
         let (uid, gid) = self.owner.unwrap_or((entry.uid, entry.gid));
         own(&made, uid, gid).map_err(step("set the owner of", entry))?;
         rustix::fs::fchmod(&made, Mode::from_raw_mode(entry.mode)).map_err(step("set the mode of", entry))?;
-        xattrs(entry, &made)?;
-        self.times.push((path.to_vec(), times(entry)));
+        entry.set_xattrs(&made).map_err(step("set the extended attributes of", entry))?;
+        self.times.push((path.to_vec(), entry.times()));
         Ok(())
     }
 
@@ -303,7 +303,7 @@ impl Unpacker<'_> {
             rustix::fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())
                 .map_err(step("set the mode of", entry))?;
         }
-        rustix::fs::utimensat(parent, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)
+        rustix::fs::utimensat(parent, name, &entry.times(), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(step("set the time of", entry))
     }
 
@@ -357,27 +357,6 @@ fn remove_tree(parent: &impl AsFd, name: &[u8]) -> rustix::io::Result<()> {
 
 fn own(file: &impl AsFd, uid: u32, gid: u32) -> rustix::io::Result<()> {
     rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-}
-
-fn times(entry: &Entry) -> Timestamps {
-    let time = Timespec { tv_sec: entry.mtime.0, tv_nsec: entry.mtime.1.into() };
-    Timestamps { last_access: time, last_modification: time }
-}
-
-/// Sets the extended attributes that mean something in a container.
-fn xattrs(entry: &Entry, file: &impl AsFd) -> Result<()> {
-    for (name, value) in &entry.xattrs {
-        let user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
-        if !user && name != b"security.capability" {
-            continue;
-        }
-        match rustix::fs::fsetxattr(file, &name[..], value, XattrFlags::empty()) {
-            // Not every file system has user attributes.
-            Err(Errno::OPNOTSUPP | Errno::PERM) if user => {}
-            other => other.map_err(step("set the extended attributes of", entry))?,
-        }
-    }
-    Ok(())
 }
 
 /// A name without empty parts and `.`; `None` with `..` or a NUL in it.

@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::{FilesError, INSIDE, open, step};
@@ -89,7 +89,7 @@ impl Unpacker<'_> {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let made = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(failed("open"))?;
                 self.own(&made, entry, &path)?;
-                self.times.push((path, times(entry)));
+                self.times.push((path, entry.times()));
                 return Ok(());
             }
             Kind::File => {
@@ -99,7 +99,7 @@ impl Unpacker<'_> {
                 let file = File::from(made.map_err(failed("create"))?);
                 self.write(entry, reader, &file, &path)?;
                 self.own(&file, entry, &path)?;
-                return rustix::fs::futimens(&file, &times(entry)).map_err(failed("set the time of"));
+                return rustix::fs::futimens(&file, &entry.times()).map_err(failed("set the time of"));
             }
             Kind::HardLink => return self.hard_link(entry, &path),
             Kind::Symlink => {
@@ -127,7 +127,7 @@ impl Unpacker<'_> {
             let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&made));
             rustix::fs::chmod(path, Mode::from_raw_mode(entry.mode)).map_err(failed("set the mode of"))?;
         }
-        rustix::fs::utimensat(parent, name, &times(entry), nofollow).map_err(failed("set the time of"))
+        rustix::fs::utimensat(parent, name, &entry.times(), nofollow).map_err(failed("set the time of"))
     }
 
     fn write<R: io::BufRead>(
@@ -240,11 +240,6 @@ impl Unpacker<'_> {
     fn shown_text(&self, path: &[u8]) -> String {
         format!("/{}", String::from_utf8_lossy(&self.shown(path)))
     }
-}
-
-fn times(entry: &Entry) -> Timestamps {
-    let time = Timespec { tv_sec: entry.mtime.0, tv_nsec: i64::from(entry.mtime.1) };
-    Timestamps { last_access: time, last_modification: time }
 }
 
 /// Without empty and `.` parts; none when `..` leads above the top, or with a NUL.

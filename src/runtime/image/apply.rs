@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::rc::Rc;
@@ -247,7 +247,7 @@ impl<'a> Applier<'a> {
         rustix::fs::fchmod(&self.root, Mode::from_raw_mode(entry.mode))
             .map_err(step("set the mode of", entry))?;
         self.applied.root = Some(RootAttributes { mode: entry.mode, uid: entry.uid, gid: entry.gid });
-        self.times.push((Vec::new(), times(entry)));
+        self.times.push((Vec::new(), entry.times()));
         Ok(())
     }
 
@@ -296,8 +296,8 @@ impl<'a> Applier<'a> {
             rustix::fs::fchmod(&file, Mode::from_raw_mode(entry.mode))
                 .map_err(step("set the mode of", entry))?;
         }
-        xattrs(entry, &file)?;
-        rustix::fs::futimens(&file, &times(entry)).map_err(step("set the time of", entry))
+        entry.set_xattrs(&file).map_err(step("set the extended attributes of", entry))?;
+        rustix::fs::futimens(&file, &entry.times()).map_err(step("set the time of", entry))
     }
 
     fn directory(&mut self, entry: &Entry, parent: &OwnedFd, path: &[u8], name: &[u8]) -> Result<()> {
@@ -330,8 +330,8 @@ impl<'a> Applier<'a> {
         rustix::fs::fchown(&fd, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
             .map_err(step("set the owner of", entry))?;
         rustix::fs::fchmod(&fd, mode).map_err(step("set the mode of", entry))?;
-        xattrs(entry, &fd)?;
-        self.times.push((path.to_vec(), times(entry)));
+        entry.set_xattrs(&fd).map_err(step("set the extended attributes of", entry))?;
+        self.times.push((path.to_vec(), entry.times()));
         Ok(())
     }
 
@@ -434,7 +434,7 @@ impl<'a> Applier<'a> {
             rustix::fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())
                 .map_err(step("set the mode of", entry))?;
         }
-        rustix::fs::utimensat(parent, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)
+        rustix::fs::utimensat(parent, name, &entry.times(), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(step("set the time of", entry))
     }
 
@@ -602,30 +602,8 @@ fn step(step: &'static str, entry: &Entry) -> impl Fn(Errno) -> ApplyError + use
     move |error| ApplyError::Step { step, name: name.clone(), source: error.into() }
 }
 
-fn times(entry: &Entry) -> Timestamps {
-    let time = Timespec { tv_sec: entry.mtime.0, tv_nsec: entry.mtime.1.into() };
-    Timestamps { last_access: time, last_modification: time }
-}
-
 fn is_whiteout(stat: &rustix::fs::Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
-}
-
-/// Sets the extended attributes that mean something in a container; the rest (`trusted.*`,
-/// `security.selinux`, …) belongs to the machine the archive was made on.
-fn xattrs(entry: &Entry, file: &impl AsFd) -> Result<()> {
-    for (name, value) in &entry.xattrs {
-        let user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
-        if !user && name != b"security.capability" {
-            continue;
-        }
-        match rustix::fs::fsetxattr(file, &name[..], value, XattrFlags::empty()) {
-            // tmpfs before 6.6 and others have no user attributes; Docker goes on, too.
-            Err(Errno::OPNOTSUPP | Errno::PERM) if user => {}
-            other => other.map_err(step("set the extended attributes of", entry))?,
-        }
-    }
-    Ok(())
 }
 
 /// Without empty and `.` components and leading slashes; `None` with `..` or a NUL.

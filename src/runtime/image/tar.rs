@@ -5,6 +5,10 @@
 //! numbers, lengths and checksums are checked, special headers are limited to 1 MiB.
 
 use std::io::{self, BufRead};
+use std::os::fd::AsFd;
+
+use rustix::fs::{Timespec, Timestamps, XattrFlags};
+use rustix::io::Errno;
 
 /// Largest PAX header or long name, as in Go's `archive/tar`.
 const MAX_SPECIAL: u64 = 1 << 20;
@@ -97,6 +101,32 @@ impl Entry {
     /// The name for messages.
     pub(crate) fn name(&self) -> String {
         String::from_utf8_lossy(&self.path).into_owned()
+    }
+
+    /// The entry's time, as both times that can be set.
+    pub(crate) fn times(&self) -> Timestamps {
+        let time = Timespec { tv_sec: self.mtime.0, tv_nsec: self.mtime.1.into() };
+        Timestamps { last_access: time, last_modification: time }
+    }
+
+    /// Sets the extended attributes that mean something in a container; the rest (`trusted.*`,
+    /// `security.selinux`, …) belongs to the machine the archive was made on.
+    ///
+    /// # Errors
+    /// Those of `fsetxattr(2)`.
+    pub(crate) fn set_xattrs(&self, file: &impl AsFd) -> rustix::io::Result<()> {
+        for (name, value) in &self.xattrs {
+            let user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
+            if !user && name != b"security.capability" {
+                continue;
+            }
+            match rustix::fs::fsetxattr(file, &name[..], value, XattrFlags::empty()) {
+                // tmpfs before 6.6 and others have no user attributes; Docker goes on, too.
+                Err(Errno::OPNOTSUPP | Errno::PERM) if user => {}
+                other => other?,
+            }
+        }
+        Ok(())
     }
 }
 
