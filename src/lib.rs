@@ -97,7 +97,7 @@
 //!   was ever used, so a container's group is removed at every exit and made anew.
 //! - Ten shims kept 11 MB, nearly all of it pages of the binary that they had run
 //!   once. A shim that was idle for 200 ms unmaps its own text and trims its heap:
-//!   2.7 MB for ten with their inits (`.ci/bench`, “memory 10 services”).
+//!   3.0 MB for ten with their inits (`.ci/bench`, “memory 10 services”).
 //! - A lock of a killed command can be held for a moment longer by a child that
 //!   has not reached `execve` yet, so the sweep waits for the lock that says
 //!   “a container is being made” instead of trying it once.
