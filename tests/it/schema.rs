@@ -301,9 +301,15 @@ volumes: {data: {labels: {a: b}}}
             (&["ls", "-a", "--format", "json"], "ls.json"),
             (&["volumes", "--format", "json"], "volumes.json"),
             (&["volume", "ls", "--format", "json"], "volumes.json"),
+            (&["stats", "--no-stream", "--format", "json"], "stats.json"),
+            (&["image", "ls", "--format", "json"], "image-ls.json"),
+            (&["image", "history", "--format", "json", "busybox"], "image-history.json"),
+            (&["system", "df", "--format", "json"], "system-df.json"),
         ] {
             assert_eq!(wrong(&env.hoist(verb).ok(), name), None, "{verb:?}");
         }
+        let volume = env.hoist(&["volume", "inspect", "project_data"]).ok().replace('\n', " ");
+        assert_eq!(wrong(&volume, "volume-inspect.json"), None);
         env.write("compose.yaml", "services: {web: {imag: x}}");
         let failed = env.hoist(&["--progress", "json", "up", "-d"]).fails_with(1);
         assert_eq!(wrong(&failed, "progress.json"), None);

@@ -27,6 +27,10 @@ enum What {
     Events,
     /// `config --explain --format json`
     Explain,
+    /// `image history --format json`, each line
+    ImageHistory,
+    /// `image ls --format json`, each line
+    ImageLs,
     /// `images --format json`
     Images,
     /// `logs --format json`, each line
@@ -37,8 +41,14 @@ enum What {
     Progress,
     /// `ps --format json`, each line
     Ps,
+    /// `stats --format json`, each line
+    Stats,
+    /// `system df --format json`, each line
+    SystemDf,
     /// `version --format json`
     Version,
+    /// `volume inspect`
+    VolumeInspect,
     /// `volumes --format json` and `volume ls --format json`, each line
     Volumes,
 }
@@ -54,12 +64,17 @@ impl Verb for Args {
             What::Diagnostics => include_str!("../../../schemas/diagnostics.json"),
             What::Events => include_str!("../../../schemas/events.json"),
             What::Explain => include_str!("../../../schemas/explain.json"),
+            What::ImageHistory => include_str!("../../../schemas/image-history.json"),
+            What::ImageLs => include_str!("../../../schemas/image-ls.json"),
             What::Images => include_str!("../../../schemas/images.json"),
             What::Logs => include_str!("../../../schemas/logs.json"),
             What::Ls => include_str!("../../../schemas/ls.json"),
             What::Progress => include_str!("../../../schemas/progress.json"),
             What::Ps => include_str!("../../../schemas/ps.json"),
+            What::Stats => include_str!("../../../schemas/stats.json"),
+            What::SystemDf => include_str!("../../../schemas/system-df.json"),
             What::Version => include_str!("../../../schemas/version.json"),
+            What::VolumeInspect => include_str!("../../../schemas/volume-inspect.json"),
             What::Volumes => include_str!("../../../schemas/volumes.json"),
         })?;
         Ok(Exit::Success)
