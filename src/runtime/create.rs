@@ -235,6 +235,8 @@ impl Runtime {
                         }
                     }
                 };
+                // Whoever made the volume may have been killed between its record and its directory.
+                crate::util::fs::create_dir_all(&volume.data)?;
                 *name = Some(volume.name.clone());
                 if !*nocopy {
                     self.volumes.fill(&volume, &image.layers, &mount.target)?;
