@@ -159,7 +159,9 @@ volumes: {data: }
         env.hoist(&["cp", "off:/etc/own", "back"]).ok();
         assert_eq!(fs::read_to_string(env.project().join("back")).expect("read"), "into a volume");
         let left = before.difference(&env.snapshot());
-        assert!(left.lines().all(|line| line.starts_with("file left behind")), "no mount stays:\n{left}");
+        // What belonged to `off` may still have been going away when the snapshot was taken.
+        let stays = |line: &str| !line.starts_with("file left behind") && !line.contains(" gone: ");
+        assert!(!left.lines().any(stays), "no mount stays:\n{left}");
         env.hoist(&["start", "off"]).ok();
     }
 
